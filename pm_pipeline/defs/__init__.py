@@ -1,0 +1,1 @@
+"""The Dagster skin: assets, partitions, checks, jobs, schedules and sensors."""

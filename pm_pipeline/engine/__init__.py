@@ -1,0 +1,1 @@
+"""The simulation: orders against recorded markets, fees, settlement, and an exact ledger."""

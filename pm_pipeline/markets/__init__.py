@@ -1,0 +1,37 @@
+"""The domain: what a market, a book, a trade and a resolution are, in exact units, under dated rules."""
+
+from pm_pipeline.markets.book import Book, Level
+from pm_pipeline.markets.keys import MarketKey, Venue
+from pm_pipeline.markets.market import (
+    FeeTerms,
+    Instrument,
+    Market,
+    MarketGroup,
+    ScheduleEvidence,
+    TickRange,
+)
+from pm_pipeline.markets.resolution import Resolution, ResolutionStatus
+from pm_pipeline.markets.trade import Side, SideEvidence, Trade
+from pm_pipeline.markets.units import MICRO, Micro, from_micro, to_micro
+
+__all__ = [
+    "MICRO",
+    "Book",
+    "FeeTerms",
+    "Instrument",
+    "Level",
+    "Market",
+    "MarketGroup",
+    "MarketKey",
+    "Micro",
+    "Resolution",
+    "ResolutionStatus",
+    "ScheduleEvidence",
+    "Side",
+    "SideEvidence",
+    "TickRange",
+    "Trade",
+    "Venue",
+    "from_micro",
+    "to_micro",
+]

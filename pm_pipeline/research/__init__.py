@@ -1,0 +1,1 @@
+"""Statistics of results: pure functions with a stated policy for what is undefined."""

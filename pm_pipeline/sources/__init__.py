@@ -1,0 +1,1 @@
+"""Where data comes from: one package per venue, over one shared HTTP transport."""

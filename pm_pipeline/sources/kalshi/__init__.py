@@ -1,0 +1,1 @@
+"""Kalshi: REST market data and the order book channel."""

@@ -1,0 +1,1 @@
+"""Polymarket: Gamma, CLOB and Data API v2."""

@@ -1,0 +1,1 @@
+"""An embedded world that speaks the wire formats of the venues."""

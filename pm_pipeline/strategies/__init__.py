@@ -1,0 +1,1 @@
+"""Strategies: what they may see, what they may say, and the ones that come along."""

@@ -24,7 +24,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
     Empty when nothing is known. Made to be appended to an error message.
     """
-    names = sorted(set(known))
+    names = sorted({str(name) for name in known})
     near = get_close_matches(word, names, n=3, cutoff=0.6)
     if near:
         return "; did you mean " + " or ".join(repr(name) for name in near) + "?"

@@ -11,27 +11,47 @@ from pm_pipeline.markets.market import (
     TickRange,
 )
 from pm_pipeline.markets.resolution import Resolution, ResolutionStatus
+from pm_pipeline.markets.rules import (
+    FeeRule,
+    Formula,
+    NoRuleError,
+    RuleBook,
+    RuleFileError,
+    RuleRow,
+    SettlementSource,
+    TickRule,
+    VenueDelay,
+)
 from pm_pipeline.markets.trade import Side, SideEvidence, Trade
 from pm_pipeline.markets.units import MICRO, Micro, from_micro, to_micro
 
 __all__ = [
     "MICRO",
     "Book",
+    "FeeRule",
     "FeeTerms",
+    "Formula",
     "Instrument",
     "Level",
     "Market",
     "MarketGroup",
     "MarketKey",
     "Micro",
+    "NoRuleError",
     "Resolution",
     "ResolutionStatus",
+    "RuleBook",
+    "RuleFileError",
+    "RuleRow",
     "ScheduleEvidence",
+    "SettlementSource",
     "Side",
     "SideEvidence",
     "TickRange",
+    "TickRule",
     "Trade",
     "Venue",
+    "VenueDelay",
     "from_micro",
     "to_micro",
 ]

@@ -42,7 +42,7 @@ def parse_time(text: str) -> Nanos:
     More than six decimals of a second are cut. A date alone means its midnight in UTC.
     """
     try:
-        if len(text) == 10:
+        if len(text) == 10 and text[4] == text[7] == "-":
             return to_nanos(datetime.combine(date.fromisoformat(text), datetime.min.time(), UTC))
         return to_nanos(datetime.fromisoformat(text))
     except ValueError as error:

@@ -1,1 +1,19 @@
 """Strategies: what they may see, what they may say, and the ones that come along."""
+
+from pm_pipeline.strategies.base import BaseStrategy, StrategyParams
+from pm_pipeline.strategies.favourite import Favourite
+from pm_pipeline.strategies.mean_reversion import MeanReversion
+from pm_pipeline.strategies.momentum import Momentum
+from pm_pipeline.strategies.registry import REGISTRY, Registry, StrategyError, load_user_strategies
+
+__all__ = [
+    "REGISTRY",
+    "BaseStrategy",
+    "Favourite",
+    "MeanReversion",
+    "Momentum",
+    "Registry",
+    "StrategyError",
+    "StrategyParams",
+    "load_user_strategies",
+]

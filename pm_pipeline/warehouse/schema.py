@@ -14,6 +14,9 @@ import pyarrow as pa
 
 from pm_pipeline.errors import UsageError, did_you_mean
 
+SCHEMA_VERSION: Final = 1
+"""Version of all declarations below; every step in :mod:`pm_pipeline.warehouse.migrations` adds one."""
+
 
 class Kind(Enum):
     """What a column holds, as its Arrow type in the lake."""
@@ -37,6 +40,7 @@ class PartitionedBy(StrEnum):
     STRATEGY_MARKET = "strategy/market"
     TABLE_PARTITION = "table/partition"
     RUN = "run"
+    RUN_STRATEGY = "run/strategy"
     WHOLE = "whole"
 
 
@@ -396,7 +400,7 @@ _DECLARED: Final = (
     Table(
         "backtest.portfolio_equity",
         "Equity of the one bankroll on a fixed clock.",
-        PartitionedBy.RUN,
+        PartitionedBy.RUN_STRATEGY,
         (
             _RUN,
             _STRATEGY,
@@ -413,7 +417,7 @@ _DECLARED: Final = (
     Table(
         "backtest.portfolio_metrics",
         "Headline figures of each strategy's portfolio.",
-        PartitionedBy.RUN,
+        PartitionedBy.RUN_STRATEGY,
         (
             _RUN,
             _STRATEGY,
@@ -427,21 +431,21 @@ _DECLARED: Final = (
     Table(
         "backtest.portfolio_fills",
         "Executions of the portfolio run.",
-        PartitionedBy.RUN,
+        PartitionedBy.RUN_STRATEGY,
         (),
         ("strategy", "scenario", "ts", "order_id"),
     ),
     Table(
         "backtest.portfolio_trips",
         "Round trips of the portfolio run.",
-        PartitionedBy.RUN,
+        PartitionedBy.RUN_STRATEGY,
         (),
         ("strategy", "scenario", "entered_at", "market_key", "outcome_index"),
     ),
     Table(
         "backtest.portfolio_rejections",
         "What the portfolio run refused, and every market that it could not test, with the reason.",
-        PartitionedBy.RUN,
+        PartitionedBy.RUN_STRATEGY,
         (),
         ("strategy", "scenario", "ts", "market_key", "reason"),
     ),

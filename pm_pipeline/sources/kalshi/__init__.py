@@ -1,1 +1,5 @@
-"""Kalshi: REST market data and the order book channel."""
+"""Kalshi: catalog, candlesticks, trades, order books (REST and WebSocket), results."""
+
+from pm_pipeline.sources.kalshi.adapter import BookFeed, KalshiAdapter
+
+__all__ = ["BookFeed", "KalshiAdapter"]

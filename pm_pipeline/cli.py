@@ -1,0 +1,328 @@
+"""``bt``: a thin client of the Dagster jobs. Tables for people, ``--json`` for machines.
+
+Exit status: 0 done, 1 something failed, 2 the input cannot be carried out.
+"""
+
+import json
+import logging
+import os
+import shutil
+import sys
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from pm_pipeline.config import Settings
+from pm_pipeline.errors import PipelineError, UsageError
+
+PLATFORMS: Final = {"poly": "polymarket", "polymarket": "polymarket", "kalshi": "kalshi"}
+HOME_CONFIG: Final = "telemetry:\n  enabled: false\n"
+
+
+class Teaching(click.Group):
+    """A group that prints errors of ours as one sentence, with their exit status."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a :class:`PipelineError` becomes its message."""
+        try:
+            return super().invoke(ctx)
+        except PipelineError as error:
+            click.echo(f"bt: {error}", err=True)
+            ctx.exit(error.exit_status)
+
+
+@click.group(cls=Teaching, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="pm-pipeline", prog_name="bt")
+def main() -> None:
+    """Backtest prediction markets: fetch data, run strategies, read reports.
+
+    Where data comes from is set by PM_SOURCE: sandbox (default), live or archive.
+    """
+    warnings.filterwarnings("ignore", module="dagster.*")
+
+
+@main.command()
+@click.option("-c", "--config", type=click.Path(path_type=Path), help="YAML file; see examples/backtest.yaml")
+@click.option("-s", "--strategy", "strategies", multiple=True, help="name of a strategy; repeatable")
+@click.option("-p", "--param", "params", multiple=True, metavar="STRATEGY.NAME=VALUE", help="a parameter")
+@click.option("-m", "--market", "markets", multiple=True, help="key, slug or native id; repeatable")
+@click.option("--platform", type=click.Choice(sorted(PLATFORMS)), help="only markets of this venue")
+@click.option("--series", multiple=True, help="only markets of this series; repeatable")
+@click.option("--from", "start", metavar="DAY", help="scheduled to close on this day or later")
+@click.option("--to", "end", metavar="DAY", help="scheduled to close on this day or earlier")
+@click.option("--bankroll", type=int, help="dollars at the start")
+@click.option("--stake", type=int, help="dollars per entry")
+@click.option("--fees", help="venue, flat_2pct, flat_1pct or zero")
+@click.option("--json", "as_json", is_flag=True, help="print the result as JSON")
+def backtest(
+    config: Path | None,
+    strategies: tuple[str, ...],
+    params: tuple[str, ...],
+    markets: tuple[str, ...],
+    platform: str | None,
+    series: tuple[str, ...],
+    start: str | None,
+    end: str | None,
+    bankroll: int | None,
+    stake: int | None,
+    fees: str | None,
+    as_json: bool,
+) -> None:
+    """Run strategies on the markets of the universe and report.
+
+    Data that is missing is fetched first; what was computed from the same data and code is not computed
+    again.
+    """
+    asked = _read_config(config)
+    for name in strategies:
+        asked.setdefault("strategies", {}).setdefault(name, {})
+    for text in params:
+        name, key, value = _parse_param(text)
+        asked.setdefault("strategies", {}).setdefault(name, {})[key] = value
+    if filters := _filters(markets, platform, series, start, end):
+        asked["universe"] = filters
+    for section, key, value in (
+        ("bankroll", "bankroll_usd", bankroll),
+        ("bankroll", "stake_usd", stake),
+        ("execution", "fees", fees),
+    ):
+        if value is not None:
+            asked.setdefault(section, {})[key] = value
+    _run("backtest", asked)
+    _show_latest(as_json)
+
+
+@main.command()
+@click.option("-m", "--market-id", "markets", multiple=True, help="key, slug or native id; repeatable")
+@click.option("--platform", type=click.Choice(sorted(PLATFORMS)), help="poly or kalshi")
+@click.option("--series", multiple=True, help="series ticker or slug; repeatable")
+@click.option("--from", "start", metavar="DAY", help="scheduled to close on this day or later")
+@click.option("--to", "end", metavar="DAY", help="scheduled to close on this day or earlier")
+def fetch(
+    markets: tuple[str, ...],
+    platform: str | None,
+    series: tuple[str, ...],
+    start: str | None,
+    end: str | None,
+) -> None:
+    """Read markets from their venues into the lake, and nothing else."""
+    filters = _filters(markets, platform, series, start, end)
+    _run("fetch", {"universe": filters} if filters else {})
+    settings = Settings.from_environment()
+    click.echo(f"{settings.label}: the lake is {settings.lake_dir}")
+
+
+@main.command("markets")
+@click.argument("query", required=False)
+@click.option("--platform", type=click.Choice(sorted(PLATFORMS)), help="only this venue")
+@click.option("--limit", type=click.IntRange(min=1), default=40, show_default=True, help="rows shown")
+@click.option("--json", "as_json", is_flag=True, help="print as JSON")
+def list_markets(query: str | None, platform: str | None, limit: int, as_json: bool) -> None:
+    """List the markets of the catalog, or those whose key, slug or question holds QUERY."""
+    from pm_pipeline.markets.clock import format_time
+    from pm_pipeline.warehouse.catalog import Catalog
+    from pm_pipeline.warehouse.lake import Lake
+
+    settings = Settings.from_environment()
+    found = [
+        market
+        for market in Catalog(Lake(settings.lake_dir)).markets().values()
+        if (platform is None or market.key.venue == PLATFORMS[platform])
+        and (not query or query.lower() in f"{market.key} {market.slug} {market.question}".lower())
+    ]
+    if not found:
+        raise UsageError("no market of the catalog matches; `bt fetch` reads the catalog")
+    rows = [
+        {
+            "market": str(market.key),
+            "question": market.question,
+            "scheduled_close": format_time(market.scheduled_close) if market.scheduled_close else None,
+            "series": market.series,
+        }
+        for market in found[:limit]
+    ]
+    _print(rows, as_json, title=f"{settings.label}: {len(found)} markets")
+
+
+@main.command("strategies")
+@click.option("--json", "as_json", is_flag=True, help="print as JSON")
+def list_strategies(as_json: bool) -> None:
+    """List the registered strategies and their parameters."""
+    from pm_pipeline.strategies import REGISTRY, load_user_strategies
+
+    load_user_strategies(Settings.from_environment().strategy_paths)
+    rows = [
+        {
+            "strategy": name,
+            "parameter": parameter,
+            "default": str(field.default),
+            "meaning": field.description or "",
+        }
+        for name in REGISTRY.names()
+        for parameter, field in REGISTRY.get(name).Params.model_fields.items()
+    ]
+    _print(rows, as_json, title="strategies")
+
+
+@main.command()
+@click.argument("run_id", required=False)
+@click.option("--json", "as_json", is_flag=True, help="print as JSON")
+def report(run_id: str | None, as_json: bool) -> None:
+    """Show a run again (the latest, or RUN_ID), and where its report lies."""
+    _show_latest(as_json, run_id)
+
+
+@main.command()
+@click.argument("run_ids", nargs=-1)
+@click.option("--metric", "metrics", multiple=True, help="figure to compare; repeatable")
+@click.option("--json", "as_json", is_flag=True, help="print as JSON")
+def compare(run_ids: tuple[str, ...], metrics: tuple[str, ...], as_json: bool) -> None:
+    """Compare runs side by side: the latest two, or those named. Figures are of the base scenario."""
+    from pm_pipeline.reports.results import compare_runs
+    from pm_pipeline.warehouse.lake import Lake
+
+    rows = compare_runs(Lake(Settings.from_environment().lake_dir), run_ids, metrics)
+    _print(rows, as_json, title="runs compared, base scenario")
+
+
+@main.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=8899, show_default=True, help="loopback port")
+@click.option("--world", help="module:function that builds the world")
+def sandbox(port: int, world: str | None) -> None:
+    """Serve the embedded world on a loopback port, in the venues' wire formats.
+
+    Point another shell at it with PM_SANDBOX_URL, or try it with curl: the venues lie under /gamma, /clob,
+    /data and /kalshi.
+    """
+    from pm_pipeline.sources.sandbox.app import build_app
+    from pm_pipeline.sources.sandbox.serve import load_world, serve
+
+    loaded = load_world(world or Settings.from_environment().sandbox_world)
+    click.echo(f"{loaded.label}: {len(loaded.markets)} markets on http://127.0.0.1:{port} (Ctrl-C ends it)")
+    serve(build_app(loaded), host="127.0.0.1", port=port)
+
+
+@main.command()
+@click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True, help="loopback port")
+@click.option("--host", default="127.0.0.1", show_default=True, help="address to listen on")
+def ui(port: int, host: str) -> None:
+    """Start Dagster's UI and daemon on this world."""
+    home = dagster_home()
+    click.echo(f"Dagster on http://{host}:{port}, home {home} (Ctrl-C ends it)")
+    command = [sys.executable, "-m", "dagster", "dev", "-m", "pm_pipeline.definitions"]
+    os.execv(sys.executable, [*command, "--host", host, "--port", str(port)])
+
+
+def dagster_home() -> Path:
+    """DAGSTER_HOME, made ready: that of the environment, else the world's own folder."""
+    named = os.environ.get("DAGSTER_HOME")
+    home = Path(named) if named else Settings.from_environment().home / "dagster"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        target, beside = home / "dagster.yaml", Path("dagster.yaml")
+        if not target.exists():
+            if beside.exists():
+                shutil.copyfile(beside, target)
+            else:
+                target.write_text(HOME_CONFIG)
+    except OSError as error:
+        raise UsageError(
+            f"cannot use {home} as DAGSTER_HOME: {error}; set DAGSTER_HOME or PM_DATA_DIR"
+        ) from error
+    os.environ["DAGSTER_HOME"] = str(home)
+    return home
+
+
+def _run(job: str, asked: dict[str, Any]) -> None:
+    """Execute a job of the code location in this process, with progress on the terminal."""
+    from pm_pipeline.definitions import run_job
+
+    dagster_home()
+    logging.getLogger("dagster").setLevel(logging.ERROR)
+    run_job(job, asked)
+
+
+def _read_config(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        content = yaml.safe_load(path.read_text()) or {}
+    except FileNotFoundError:
+        raise UsageError(f"there is no file {path}; see examples/backtest.yaml") from None
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path} is not YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise UsageError(f"{path} must hold keys and values, as examples/backtest.yaml does")
+    # the same file serves `dagster job execute -c`
+    inner = content.get("ops", {}).get("plan", {}).get("config") if "ops" in content else content
+    return dict(inner or {})
+
+
+def _parse_param(text: str) -> tuple[str, str, Any]:
+    name, dot, rest = text.partition(".")
+    key, equals, value = rest.partition("=")
+    if not (dot and equals and name and key):
+        raise UsageError(f"--param {text!r} is not STRATEGY.NAME=VALUE, for example favourite.lead_hours=6")
+    return name, key, yaml.safe_load(value)
+
+
+def _filters(
+    markets: Iterable[str], platform: str | None, series: Iterable[str], start: str | None, end: str | None
+) -> list[dict[str, Any]]:
+    common = {
+        name: value
+        for name, value in (("series", list(series)), ("closes_from", start), ("closes_to", end))
+        if value
+    }
+    named = list(markets)
+    venues = [PLATFORMS[platform]] if platform else ["polymarket", "kalshi"]
+    if not (common or named or platform):
+        return []
+    filters = []
+    for venue in venues:
+        mine = [name for name in named if ":" not in name or name.startswith(f"{venue}:")]
+        if mine or not named:
+            filters.append({"venue": venue, **common, **({"ids": mine} if mine else {})})
+    return filters
+
+
+def _show_latest(as_json: bool, run_id: str | None = None) -> None:
+    from pm_pipeline.reports.results import find_run, load_run, report_folder, result_rows
+    from pm_pipeline.reports.table import terminal_table
+    from pm_pipeline.warehouse.lake import Lake
+
+    settings = Settings.from_environment()
+    lake = Lake(settings.lake_dir)
+    run = load_run(lake, find_run(lake, run_id))
+    folder = report_folder(settings.reports_dir, run.run_id)
+    files = {path.name: str(path) for path in sorted(folder.glob("*.*"))}
+    files["warehouse"] = str(settings.warehouse_path)
+    if as_json:
+        click.echo(
+            json.dumps(
+                {"run_id": run.run_id, "world": run.world, "strategies": result_rows(run), "files": files}
+            )
+        )
+        return
+    console = Console()
+    console.print(terminal_table(run))
+    for name, path in files.items():
+        console.print(f"  {name:<14} {path}", soft_wrap=True, highlight=False)
+
+
+def _print(rows: list[dict[str, Any]], as_json: bool, title: str) -> None:
+    if as_json:
+        click.echo(json.dumps(rows, default=str))
+        return
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for name in rows[0] if rows else ():
+        table.add_column(name)
+    for row in rows:
+        table.add_row(*("" if value is None else str(value) for value in row.values()))
+    Console().print(table)

@@ -1,0 +1,1 @@
+"""Signals, fills, metrics and portfolios of every registered strategy."""

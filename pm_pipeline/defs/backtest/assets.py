@@ -1,0 +1,229 @@
+"""The chain signals → fills → metrics of every registered strategy, one partition per market."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pm_pipeline.defs.backtest.lookahead import NO_LOOKAHEAD, check_lookahead
+from pm_pipeline.defs.backtest.versions import INPUTS, fills_version, signals_version, strategy_version
+from pm_pipeline.defs.config import Terms, params_config
+from pm_pipeline.defs.io_manager import PREFIX, TABLE, Partitions, with_meta
+from pm_pipeline.defs.launch import run_id_of
+from pm_pipeline.defs.market_data.assets import find_markets
+from pm_pipeline.defs.partitions import MARKETS
+from pm_pipeline.defs.resources import Workspace
+from pm_pipeline.engine.results import SimResult
+from pm_pipeline.engine.scenarios import Scenario
+from pm_pipeline.engine.signals import Signals
+from pm_pipeline.engine.simulate import simulate
+from pm_pipeline.engine.state import MarketInput
+from pm_pipeline.markets.market import Market
+from pm_pipeline.markets.resolution import Resolution
+from pm_pipeline.markets.units import MICRO
+from pm_pipeline.reports.sparkline import sparkline
+from pm_pipeline.research.metrics import headline
+from pm_pipeline.strategies.base import BaseStrategy
+from pm_pipeline.strategies.registry import REGISTRY
+from pm_pipeline.warehouse.asof import MarketData, open_view
+from pm_pipeline.warehouse.lake import Lake
+from pm_pipeline.warehouse.records import resolution_from_rows
+from pm_pipeline.warehouse.schema import table
+
+ONE_RUN = dg.BackfillPolicy.single_run()
+SIMULATED = {
+    "backtest.fills": "fills",
+    "backtest.orders": "orders",
+    "backtest.rejections": "rejections",
+    "backtest.trips": "trips",
+}
+"""Tables that the fills asset writes, and the part of the simulation's result that goes there."""
+
+
+def chain(cls: type[BaseStrategy[Any]]) -> list[dg.AssetsDefinition]:
+    """The three assets of one strategy."""
+    return [_signals(cls), _fills(cls), _metrics(cls)]
+
+
+def key_of(strategy: str, role: str) -> dg.AssetKey:
+    """``favourite/signals``."""
+    return dg.AssetKey([strategy, role])
+
+
+def _signals(cls: type[BaseStrategy[Any]]) -> dg.AssetsDefinition:
+    name, Config = cls.name, params_config(cls.name, cls.Params)  # noqa: N806 - it is a class
+
+    @dg.asset(
+        key=key_of(name, "signals"),
+        description=f"What `{name}` wants, and the latest thing it knew: {cls.title}.\n\n"
+        "It sees each market only through the as-of view, and depends on no resolution.",
+        group_name=name,
+        kinds={"parquet"},
+        partitions_def=MARKETS,
+        backfill_policy=ONE_RUN,
+        deps=["prices", "trades", "book_events"],
+        metadata={TABLE: "backtest.signals", PREFIX: name},
+        io_manager_key="lake",
+        check_specs=[
+            dg.AssetCheckSpec(
+                NO_LOOKAHEAD,
+                asset=key_of(name, "signals"),
+                description="Signals stay as they are when everything after them is cut off, or made up.",
+                blocking=True,
+            )
+        ],
+    )
+    def signals(
+        context: dg.AssetExecutionContext,
+        workspace: Workspace,
+        config: Config,  # type: ignore[valid-type]
+    ) -> Iterator[dg.AssetCheckResult | dg.Output]:
+        strategy = REGISTRY.create(name, config.model_dump())  # type: ignore[attr-defined]
+        markets = find_markets(workspace, context.partition_keys)
+        lake, run_id = workspace.lake, run_id_of(context)
+        yield check_lookahead(lake, strategy, markets)
+        version = strategy_version(cls, strategy.params.model_dump(mode="json"))
+
+        def rows() -> Iterator[tuple[str, pa.Table]]:
+            for market in markets:
+                found = strategy.signals(open_view(lake, market))
+                made = found.to_table(name, market.key, run_id)
+                yield str(market.key), with_meta(made, {INPUTS: signals_version(lake, market, version)})
+
+        yield dg.Output(rows())
+
+    return signals
+
+
+def _fills(cls: type[BaseStrategy[Any]]) -> dg.AssetsDefinition:
+    name = cls.name
+
+    @dg.asset(
+        key=key_of(name, "fills"),
+        description=f"What the signals of `{name}` would have bought and sold, market by market, under the "
+        "pessimistic, the base and the optimistic scenario; with the orders, round trips and refusals.",
+        group_name=name,
+        kinds={"parquet"},
+        partitions_def=MARKETS,
+        backfill_policy=ONE_RUN,
+        ins={"signals": dg.AssetIn(key_of(name, "signals"), input_manager_key="lake")},
+        deps=["resolutions"],
+    )
+    def fills(
+        context: dg.AssetExecutionContext, workspace: Workspace, config: Terms, signals: Partitions
+    ) -> dg.MaterializeResult:
+        lake, run_id = workspace.lake, run_id_of(context)
+        run = config.bankroll.to_engine(config.execution, uses_schedule=cls.uses_schedule)
+        counts = dict.fromkeys(SIMULATED, 0)
+        for market in find_markets(workspace, context.partition_keys):
+            given = market_input(lake, market, Signals.from_table(signals[str(market.key)]))
+            results = [
+                simulate([given], run, scenario, strategy=name, run_id=run_id, rules=workspace.rules)
+                for scenario in Scenario
+            ]
+            meta = {INPUTS: fills_version(lake, market, name, config.model_dump())}
+            for table_name, part in SIMULATED.items():
+                rows = joined(results, part)
+                counts[table_name] += rows.num_rows
+                lake.write(table_name, (name, str(market.key)), rows, meta=meta)
+        return dg.MaterializeResult(
+            metadata={
+                "dagster/row_count": counts["backtest.fills"],
+                **{part: counts[t] for t, part in SIMULATED.items()},
+            }
+        )
+
+    return fills
+
+
+def _metrics(cls: type[BaseStrategy[Any]]) -> dg.AssetsDefinition:
+    name = cls.name
+
+    @dg.asset(
+        key=key_of(name, "metrics"),
+        description=f"Headline figures of `{name}` on each market alone, by scenario; an undefined figure is "
+        "null and says why.",
+        group_name=name,
+        kinds={"parquet"},
+        partitions_def=MARKETS,
+        backfill_policy=ONE_RUN,
+        deps=[key_of(name, "fills")],
+        io_manager_key="lake",
+        metadata={TABLE: "backtest.metrics", PREFIX: name},
+    )
+    def metrics(
+        context: dg.AssetExecutionContext, workspace: Workspace, config: Terms
+    ) -> Iterator[dg.Output]:
+        lake, run_id = workspace.lake, run_id_of(context)
+        keys = list(context.partition_keys)
+
+        def rows() -> Iterator[tuple[str, pa.Table]]:
+            for key in keys:
+                trips = lake.read("backtest.trips", (name, key))
+                info = lake.info("backtest.fills", (name, key))
+                yield (
+                    key,
+                    with_meta(
+                        metric_rows(trips, config, strategy=name, run_id=run_id, market_key=key),
+                        dict(info.meta) if info else {},
+                    ),
+                )
+
+        yield dg.Output(rows(), metadata=_single_market(lake, name, keys))
+
+    return metrics
+
+
+def market_input(lake: Lake, market: Market, signals: Signals) -> MarketInput:
+    """One market for the engine; its data is read when the engine first needs it."""
+    return MarketInput(market, resolution(lake, market), lambda: MarketData.load(lake, market), signals)
+
+
+def resolution(lake: Lake, market: Market) -> Resolution | None:
+    """How the market ended, as far as the lake knows."""
+    key = str(market.key)
+    if not lake.exists("catalog.resolutions", key):
+        return None
+    return resolution_from_rows(lake.read("catalog.resolutions", key))
+
+
+def joined(results: list[SimResult], part: str) -> pa.Table:
+    """One table of the scenarios' results."""
+    return pa.concat_tables([getattr(result, part) for result in results])
+
+
+def metric_rows(trips: pa.Table, config: Terms, **columns: str) -> pa.Table:
+    """Headline figures of one market, a row each, for every scenario."""
+    rows = []
+    for scenario in Scenario:
+        chosen = trips.filter(pc.equal(trips["scenario"], str(scenario)))
+        figures = headline(chosen, initial=config.bankroll.bankroll_usd * MICRO, seed=config.bankroll.seed)
+        rows += [
+            {
+                "scenario": str(scenario),
+                "metric": metric,
+                "value": figure.value if figure.defined else None,
+                "note": figure.note,
+                **columns,
+            }
+            for metric, figure in figures.items()
+        ]
+    return pa.Table.from_pylist(rows, schema=table("backtest.metrics").arrow)
+
+
+def _single_market(lake: Lake, name: str, keys: list[str]) -> dict[str, Any]:
+    """For a run of one market: its price as a small curve, and its trips, shown in Dagster's UI."""
+    if len(keys) != 1:
+        return {"markets": len(keys)}
+    key = keys[0]
+    prices = lake.read("market_data.prices", key, ["outcome_index", "mid"])
+    mids = [row["mid"] for row in prices.to_pylist() if row["outcome_index"] == 0 and row["mid"] is not None]
+    trips = lake.read("backtest.trips", (name, key), ["scenario", "ended_by", "pnl"]).to_pylist()
+    lines = [f"| {t['scenario']} | {t['ended_by']} | {t['pnl'] / MICRO:.2f} |" for t in trips]
+    listed = "\n".join(["| scenario | ended by | profit, $ |", "|---|---|---:|", *lines])
+    return {
+        "price": dg.MetadataValue.md(sparkline([mid / MICRO for mid in mids])),
+        "trips": dg.MetadataValue.md(listed if lines else "no trades"),
+    }

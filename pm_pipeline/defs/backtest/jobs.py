@@ -1,0 +1,219 @@
+"""The main job: read the catalog, fetch what is missing, compute what is stale, report.
+
+Its ops only plan and start the asset jobs (see :mod:`pm_pipeline.defs.launch`); each of those can be run on
+its own, from the UI or the command line.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import dagster as dg
+
+from pm_pipeline.defs.backtest.assets import SIMULATED, key_of
+from pm_pipeline.defs.backtest.versions import fills_version, is_current, signals_version, strategy_version
+from pm_pipeline.defs.config import BacktestConfig
+from pm_pipeline.defs.launch import Launcher, Resolve
+from pm_pipeline.defs.market_data.assets import TABLES
+from pm_pipeline.defs.partitions import MARKET_GROUPS, MARKETS, contiguous_ranges, register
+from pm_pipeline.defs.resources import Workspace
+from pm_pipeline.errors import PipelineError, UsageError
+from pm_pipeline.markets.clock import day_of
+from pm_pipeline.markets.keys import Venue
+from pm_pipeline.markets.market import Market
+from pm_pipeline.sources.ingest import is_fresh
+from pm_pipeline.strategies.registry import REGISTRY
+from pm_pipeline.universe import choose
+from pm_pipeline.warehouse.coverage import read_coverage
+from pm_pipeline.warehouse.lake import Lake
+
+MOST_RANGES: Final = 20
+"""If stale partitions lie in more ranges than this, one run covers them all, fresh ones between included."""
+
+Plan = dict[str, Any]
+
+
+def asset_jobs(strategies: Sequence[str]) -> list[Any]:
+    """The jobs that materialise the chain and the portfolios."""
+    chain = [key_of(name, role) for name in strategies for role in ("signals", "fills", "metrics")]
+    portfolios = [key_of(name, "portfolio") for name in strategies]
+    return [
+        dg.define_asset_job(
+            "strategy_chain",
+            selection=dg.AssetSelection.assets(*chain),
+            partitions_def=MARKETS,
+            description="Signals, fills and metrics of every strategy on some markets.",
+        ),
+        dg.define_asset_job(
+            "portfolios",
+            selection=dg.AssetSelection.assets(*portfolios, "comparison", "report", "rules", "warehouse"),
+            description="Portfolios, comparison, report and warehouse file.",
+        ),
+    ]
+
+
+def build_jobs(resolve: Resolve) -> list[dg.JobDefinition]:
+    """The jobs ``backtest`` and ``fetch``; ``resolve`` finds the asset jobs they start."""
+
+    @dg.op(description="Checks what is asked, reads the catalog, chooses the markets, registers partitions.")
+    def plan(context: dg.OpExecutionContext, config: BacktestConfig, workspace: Workspace) -> Plan:
+        settings = workspace.settings
+        names = list(config.strategies) or list(REGISTRY.names())
+        params = {
+            name: REGISTRY.parse_params(name, config.strategies.get(name, {})).model_dump(mode="json")
+            for name in names
+        }
+        config.bankroll.to_engine(config.execution, uses_schedule=True)  # refuses values out of range
+        universe = config.chosen(settings)
+        today = asyncio.run(_today(workspace, {wanted.venue for wanted in universe.markets}))
+        launcher = _launcher(context, resolve)
+        launcher.run(
+            "ingest_catalog",
+            partitions=(today, today),
+            ops={"catalog": {"config": {"universe": config.universe}}},
+        )
+        markets = choose(universe, workspace.catalog.markets().values())
+        if not markets:
+            raise UsageError("the universe matches no market of the catalog; see `bt markets`")
+        register(context.instance, MARKETS, [str(market.key) for market in markets])
+        register(context.instance, MARKET_GROUPS, [m.group_key for m in markets if m.group_key])
+        context.log.info(f"{settings.label}: {len(markets)} markets, strategies {', '.join(names)}")
+        return {
+            "markets": [str(market.key) for market in markets],
+            "params": params,
+            "universe": config.universe,
+            "execution": config.execution.model_dump(),
+            "bankroll": config.bankroll.model_dump(),
+        }
+
+    @dg.op(description="Fetches the market data that the lake lacks.")
+    def read(context: dg.OpExecutionContext, workspace: Workspace, plan: Plan) -> Plan:
+        known = workspace.catalog.markets()
+        markets = [known[key] for key in plan["markets"]]
+        stale = asyncio.run(_stale_data(workspace, markets))
+        failure = _run_ranges(_launcher(context, resolve), context, "ingest_markets", stale)
+        readable = [key for key in plan["markets"] if _complete(workspace.lake, key)]
+        if failure and not readable:
+            raise failure
+        context.log.info(f"data: {len(stale)} markets read, {len(readable)} of {len(markets)} complete")
+        return plan | {"readable": readable, "failure": str(failure) if failure else None}
+
+    @dg.op(description="Computes the signals, fills and metrics that are stale.")
+    def test(context: dg.OpExecutionContext, workspace: Workspace, plan: Plan) -> Plan:
+        lake, known = workspace.lake, workspace.catalog.markets()
+        markets = [known[key] for key in plan["readable"]]
+        terms = {name: plan[name] for name in ("execution", "bankroll")}
+        for name, params in plan["params"].items():
+            stale = {str(m.key) for m in markets if not _is_computed(lake, m, name, params, terms)}
+            failure = _run_ranges(
+                _launcher(context, resolve),
+                context,
+                "strategy_chain",
+                stale,
+                assets=[key_of(name, role) for role in ("signals", "fills", "metrics")],
+                ops={
+                    f"{name}__signals": {"config": params},
+                    f"{name}__fills": {"config": terms},
+                    f"{name}__metrics": {"config": terms},
+                },
+            )
+            if failure:
+                raise failure
+            context.log.info(f"{name}: {len(stale)} of {len(markets)} markets computed")
+        return plan
+
+    @dg.op(description="Runs the portfolios and writes comparison, report and warehouse file.")
+    def combine(context: dg.OpExecutionContext, plan: Plan) -> None:
+        config = {"config": {name: plan[name] for name in ("universe", "execution", "bankroll")}}
+        names = list(plan["params"])
+        _launcher(context, resolve).run(
+            "portfolios",
+            assets=[
+                *(key_of(name, "portfolio") for name in names),
+                *map(dg.AssetKey, ("comparison", "report", "rules", "warehouse")),
+            ],
+            ops={"comparison": config, **{f"{name}__portfolio": config for name in names}},
+        )
+        if plan["failure"]:
+            raise PipelineError(
+                "the report is written, but not all data could be read; the markets without data are listed "
+                f"in it. {plan['failure']}"
+            )
+
+    @dg.job(description="Backtests strategies on the universe: catalog, data, chain, portfolios, report.")
+    def backtest() -> None:
+        combine(test(read(plan())))
+
+    @dg.op(description="Fails when some data could not be read.")
+    def confirm(plan: Plan) -> None:
+        if plan["failure"]:
+            raise PipelineError(plan["failure"])
+
+    @dg.job(description="Reads the catalog and the market data of the universe, and computes nothing.")
+    def fetch() -> None:
+        confirm(read(plan()))
+
+    return [backtest, fetch]
+
+
+def _launcher(context: dg.OpExecutionContext, resolve: Resolve) -> Launcher:
+    loggers = context.run_config.get("loggers", {})
+    assert isinstance(loggers, Mapping)
+    return Launcher(context, resolve, loggers)
+
+
+def _run_ranges(
+    launcher: Launcher, context: dg.OpExecutionContext, job: str, stale: set[str], **options: Any
+) -> PipelineError | None:
+    """Run ``job`` over the stale partitions; the first error of ours, after all ranges were tried."""
+    ordered = list(context.instance.get_dynamic_partitions("markets"))
+    ranges = contiguous_ranges(ordered, stale)
+    if len(ranges) > MOST_RANGES:
+        ranges = [(ranges[0][0], ranges[-1][1])]
+    first: PipelineError | None = None
+    for bounds in ranges:
+        try:
+            launcher.run(job, partitions=bounds, **options)
+        except PipelineError as error:
+            first = first or error
+    return first
+
+
+async def _today(workspace: Workspace, venues: Iterable[Venue]) -> str:
+    """The day it is at the source; venues of one world share it."""
+    async with workspace.adapter(min(venues)) as adapter:
+        return day_of(await adapter.now())
+
+
+async def _stale_data(workspace: Workspace, markets: Sequence[Market]) -> set[str]:
+    stale: set[str] = set()
+    for venue in sorted({market.key.venue for market in markets}):
+        async with workspace.adapter(venue) as adapter:
+            now = await adapter.now()
+            stale |= {
+                str(market.key)
+                for market in markets
+                if market.key.venue is venue
+                and not all(is_fresh(adapter, workspace.lake, name, market, now) for name in TABLES.values())
+            }
+    return stale
+
+
+def _complete(lake: Lake, key: str) -> bool:
+    """Whether a market has all its data, read without an error at the last attempt."""
+    return all(
+        lake.exists(table, key) and all(c.rows or not c.reason for c in read_coverage(lake, table, key))
+        for table in (TABLES["prices"], TABLES["resolutions"])
+    )
+
+
+def _is_computed(
+    lake: Lake, market: Market, name: str, params: dict[str, Any], terms: dict[str, Any]
+) -> bool:
+    cls = REGISTRY.get(name)
+    wanted = signals_version(lake, market, strategy_version(cls, params))
+    key = str(market.key)
+    if not is_current(lake, "backtest.signals", name, key, wanted):
+        return False
+    version = fills_version(lake, market, name, terms)
+    return all(is_current(lake, table, name, key, version) for table in (*SIMULATED, "backtest.metrics"))

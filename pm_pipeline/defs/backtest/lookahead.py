@@ -1,0 +1,48 @@
+"""The asset check that tries to catch a strategy looking ahead."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import dagster as dg
+import numpy as np
+
+from pm_pipeline.engine.lookahead import find_lookahead
+from pm_pipeline.markets.market import Market
+from pm_pipeline.strategies.base import BaseStrategy
+from pm_pipeline.warehouse.asof import open_view
+from pm_pipeline.warehouse.lake import Lake
+
+NO_LOOKAHEAD: Final = "no_lookahead"
+MARKETS_TRIED: Final = 25
+SIGNALS_TRIED: Final = 8
+SEED: Final = 7
+
+
+def check_lookahead(
+    lake: Lake, strategy: BaseStrategy[Any], markets: Sequence[Market]
+) -> dg.AssetCheckResult:
+    """Cut and poison the future of some signals on some markets; a signal that changes is a leak.
+
+    The sample is drawn with a fixed seed, so a failure can be seen again. It is a test and no proof: it
+    refutes a strategy that peeks on what it is tried on.
+    """
+    chosen = np.random.default_rng(SEED).permutation(len(markets))[:MARKETS_TRIED]
+    leaks, tried = [], 0
+    for index in sorted(chosen):
+        view = open_view(lake, markets[index])
+        signals = strategy.signals(view)
+        tried += min(len(signals), SIGNALS_TRIED)
+        leaks += [
+            f"- `{markets[index].key}`: {leak}"
+            for leak in find_lookahead(strategy, view, signals, sample=SIGNALS_TRIED, seed=SEED)
+        ]
+    return dg.AssetCheckResult(
+        check_name=NO_LOOKAHEAD,
+        passed=not leaks,
+        severity=dg.AssetCheckSeverity.ERROR,
+        metadata={
+            "markets_tried": len(chosen),
+            "signals_tried": tried,
+            "leaks": dg.MetadataValue.md("\n".join(leaks[:20]) or "none"),
+        },
+    )

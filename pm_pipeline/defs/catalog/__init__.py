@@ -1,0 +1,1 @@
+"""Which markets there are, and the rules of their venues."""

@@ -1,0 +1,50 @@
+"""Runs inside a run: a job's op starts the asset jobs that do the work, so that each asset is really
+materialised, with its own events, partitions and lineage."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import dagster as dg
+
+RUN_TAG: Final = "pm/run"
+"""Tag of every run that belongs to one backtest: the id of the run that started them."""
+
+RANGE_START: Final = "dagster/asset_partition_range_start"
+RANGE_END: Final = "dagster/asset_partition_range_end"
+
+Resolve = Callable[[str], dg.JobDefinition]
+"""Finds a job of the code location by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launcher:
+    """Starts jobs of the same code location, in this process, on the same instance."""
+
+    context: dg.OpExecutionContext
+    resolve: Resolve
+    loggers: Mapping[str, Any]
+
+    def run(
+        self,
+        job: str,
+        *,
+        partitions: tuple[str, str] | None = None,
+        assets: Sequence[dg.AssetKey] | None = None,
+        ops: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Run ``job`` over a partition range and wait for it; what its assets raise is raised here."""
+        tags = {RUN_TAG: run_id_of(self.context)}
+        if partitions:
+            tags |= {RANGE_START: partitions[0], RANGE_END: partitions[1]}
+        self.resolve(job).execute_in_process(
+            instance=self.context.instance,
+            tags=tags,
+            asset_selection=assets,
+            run_config={"ops": dict(ops or {}), "loggers": dict(self.loggers)},
+        )
+
+
+def run_id_of(context: dg.OpExecutionContext | dg.AssetExecutionContext) -> str:
+    """The id of the backtest that this run belongs to: its own, unless another run started it."""
+    return str(context.run.tags.get(RUN_TAG, context.run.run_id))

@@ -1,0 +1,1 @@
+"""What the venues say about each market: prices, candles, trades, books, and how it ended."""

@@ -1,0 +1,118 @@
+"""One asset per kind of market data, one partition per market."""
+
+import asyncio
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Final
+
+import dagster as dg
+
+from pm_pipeline.defs.market_data.checks import CHECKS, evaluate
+from pm_pipeline.defs.partitions import MARKETS
+from pm_pipeline.defs.resources import Workspace
+from pm_pipeline.errors import PipelineError, UsageError, did_you_mean
+from pm_pipeline.markets.market import Market
+from pm_pipeline.sources.ingest import Outcome, ingest, ingest_resolutions
+
+MEANINGS: Final = {
+    "prices": "Mid points of each outcome, with bid and ask where the venue gives them.\n\n"
+    "A mid is not a price anybody could trade at; fills on it assume a declared half-spread and say so.",
+    "candles": "Candlesticks of bid, ask and trades, where the venue has them (Kalshi).",
+    "trades": "Taker executions as the venue's feed shows them, multiplicity kept.",
+    "book_events": "The order book of outcome 0 as a log of resets, levels and gaps.\n\n"
+    "Fills on recorded depth are the best evidence there is; no order is filled across a gap.",
+    "resolutions": "How each market ended: its payouts, when trading stopped, when money moved.\n\n"
+    "No signal may depend on it: only settlement, research and reports read it.",
+}
+TABLES: Final = {name: f"{'catalog' if name == 'resolutions' else 'market_data'}.{name}" for name in MEANINGS}
+SHOWN: Final = 20
+
+
+def build_assets() -> list[dg.AssetsDefinition]:
+    """The five assets of market data."""
+    return [_build(name) for name in MEANINGS]
+
+
+def _build(name: str) -> dg.AssetsDefinition:
+    @dg.asset(
+        name=name,
+        group_name="market_data" if name != "resolutions" else "resolutions",
+        description=MEANINGS[name],
+        kinds={"polymarket", "kalshi", "parquet"},
+        partitions_def=MARKETS,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        deps=["catalog"],
+        check_specs=[
+            dg.AssetCheckSpec(check.name, asset=name, description=check.meaning, blocking=check.blocking)
+            for check in CHECKS[name]
+        ],
+        pool="venues",
+    )
+    def asset(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
+        markets = find_markets(workspace, context.partition_keys)
+        outcomes = asyncio.run(read_markets(workspace, TABLES[name], markets))
+        report(context, outcomes)
+        return dg.MaterializeResult(
+            metadata={
+                "dagster/row_count": sum(outcome.coverage.rows for outcome in outcomes),
+                "markets": len(outcomes),
+                "without_rows": sum(outcome.coverage.rows == 0 for outcome in outcomes),
+                "world": workspace.settings.label,
+            },
+            check_results=[evaluate(workspace.lake, check, outcomes) for check in CHECKS[name]],
+        )
+
+    return asset
+
+
+def find_markets(workspace: Workspace, keys: Sequence[str]) -> list[Market]:
+    """The catalog's records of the run's partitions."""
+    known = workspace.catalog.markets()
+    if unknown := [key for key in keys if key not in known]:
+        raise UsageError(
+            f"the catalog does not know {len(unknown)} of the {len(keys)} markets, first {unknown[0]!r}"
+            f"{did_you_mean(unknown[0], known)}; materialise the catalog first"
+        )
+    return [known[key] for key in keys]
+
+
+async def read_markets(workspace: Workspace, table: str, markets: Sequence[Market]) -> list[Outcome]:
+    """Fill the partitions of ``table`` for ``markets``, venue by venue."""
+    outcomes: list[Outcome] = []
+    by_venue = sorted(markets, key=lambda market: market.key.venue)
+    for venue, group in groupby(by_venue, key=lambda market: market.key.venue):
+        async with workspace.adapter(venue) as adapter:
+            if table == "catalog.resolutions":
+                outcomes += await ingest_resolutions(adapter, workspace.lake, list(group))
+            else:
+                outcomes += await ingest(adapter, workspace.lake, table, list(group))
+    return outcomes
+
+
+def report(context: dg.AssetExecutionContext, outcomes: Sequence[Outcome]) -> None:
+    """Log what came, and fail the step if any partition could not be read.
+
+    The partitions that were read stay materialised: they are recorded before the step fails, so that a
+    re-run needs to fetch only the others.
+    """
+    failed = [outcome for outcome in outcomes if outcome.error]
+    context.log.info(
+        f"{context.asset_key.to_user_string()}: {len(outcomes) - len(failed)} of {len(outcomes)} markets"
+    )
+    if not failed:
+        return
+    for outcome in outcomes:
+        if not outcome.error and len(outcomes) > 1:
+            context.log_event(
+                dg.AssetMaterialization(
+                    context.asset_key,
+                    partition=outcome.market_key,
+                    metadata={"dagster/partition_row_count": outcome.coverage.rows},
+                )
+            )
+    shown = "\n".join(f"  {outcome.market_key}: {outcome.error}" for outcome in failed[:SHOWN])
+    more = f"\n  … and {len(failed) - SHOWN} more" if len(failed) > SHOWN else ""
+    raise PipelineError(
+        f"{len(failed)} of {len(outcomes)} partitions were not written; their former rows stay. "
+        f"Materialise them again once the cause is gone:\n{shown}{more}"
+    )

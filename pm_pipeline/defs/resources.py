@@ -1,0 +1,76 @@
+"""What assets and ops may use: the workspace of the configured world, and the DuckDB file for people."""
+
+from collections.abc import AsyncIterator, Generator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import dagster as dg
+import duckdb
+from dagster_duckdb import DuckDBResource
+
+from pm_pipeline.config import Settings
+from pm_pipeline.markets.keys import Venue
+from pm_pipeline.markets.rules import RuleBook
+from pm_pipeline.sources.adapter import PlatformAdapter
+from pm_pipeline.sources.connect import SourceMode, open_adapter
+from pm_pipeline.sources.sandbox.app import build_app
+from pm_pipeline.sources.sandbox.serve import load_world
+from pm_pipeline.warehouse.archive import PageArchive
+from pm_pipeline.warehouse.catalog import Catalog
+from pm_pipeline.warehouse.duck import open_warehouse
+from pm_pipeline.warehouse.lake import Lake
+
+
+class Workspace(dg.ConfigurableResource):
+    """The lake, the catalog and the venue clients of the world that the ``PM_*`` environment names."""
+
+    @property
+    def settings(self) -> Settings:
+        """The settings, read anew so that a test or a run may change the environment."""
+        return Settings.from_environment()
+
+    @property
+    def lake(self) -> Lake:
+        """The partition files."""
+        return Lake(self.settings.lake_dir)
+
+    @property
+    def catalog(self) -> Catalog:
+        """What is known of markets."""
+        return Catalog(self.lake)
+
+    @property
+    def rules(self) -> RuleBook:
+        """The dated rules of the venues."""
+        return RuleBook.default()
+
+    @asynccontextmanager
+    async def adapter(self, venue: Venue) -> AsyncIterator[PlatformAdapter]:
+        """The client of one venue, pointed where ``PM_SOURCE`` says."""
+        settings = self.settings
+        in_process = settings.source is SourceMode.SANDBOX and settings.sandbox_url is None
+        keep = settings.archive_pages == "always" or (
+            settings.archive_pages == "live" and settings.source is not SourceMode.SANDBOX
+        )
+        async with open_adapter(
+            venue,
+            settings.source,
+            archive=PageArchive(settings.archive_dir) if keep else None,
+            sandbox_app=build_app(load_world(settings.sandbox_world)) if in_process else None,
+            sandbox_url=settings.sandbox_url,
+            contact=settings.contact,
+        ) as adapter:
+            yield adapter
+
+
+class Warehouse(DuckDBResource):
+    """``warehouse.duckdb`` for reading, under the shared lock that its writer respects."""
+
+    database: str = ""
+
+    @contextmanager
+    def get_connection(self) -> Generator[duckdb.DuckDBPyConnection, None, None]:
+        """A read-only connection, to be kept for a short time: a writer waits for it."""
+        named = Path(self.database) if self.database else Settings.from_environment().warehouse_path
+        with open_warehouse(named) as connection:
+            yield connection

@@ -1,0 +1,297 @@
+"""Taker orders against one market: what is offered at a moment, and what an order takes of it.
+
+Everything that trades is first written as price levels, best first: recorded depth (``l2``), a recorded best
+bid or offer with the declared depth (``bbo``), or a mid with the declared half-spread and depth (``mid``).
+Then one walk fills them all. The rules are tables in ``docs/engine.md``.
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from pm_pipeline.engine.fees import FeeModel, FillLeg, OrderFees
+from pm_pipeline.engine.reasons import Reason
+from pm_pipeline.engine.scenarios import QuoteRule, Terms
+from pm_pipeline.engine.tape import EVIDENCE, Evidence, Kind, OutcomeTape, Tape
+from pm_pipeline.markets.book import Level
+from pm_pipeline.markets.clock import FOREVER, SECOND, Nanos
+from pm_pipeline.markets.trade import Side
+from pm_pipeline.markets.units import MICRO, Micro, divide, from_micro
+from pm_pipeline.warehouse.arrays import ASK, BID, LEVEL
+from pm_pipeline.warehouse.asof import BookReplay
+
+Levels = tuple[Level, ...]
+
+
+class Execution(NamedTuple):
+    """What an order got in one match. ``asked`` is what it would have got at the best price alone.
+
+    ``price`` is the average, rounded against us; ``cash`` is what the levels cost or brought, positive.
+    """
+
+    size: Micro
+    price: Micro
+    cash: Micro
+    fee: Micro
+    evidence: Evidence
+    asked: Micro
+
+
+class Refused(NamedTuple):
+    """The order is dead, and why. ``asked`` is its size in contracts, 0 where it came to no price."""
+
+    reason: Reason
+    detail: str
+    asked: Micro = 0
+
+
+class Waiting(NamedTuple):
+    """Nothing can be traded on now; the next chance comes at ``until`` (:data:`FOREVER`: never).
+
+    ``reason`` and ``detail`` are what to say if that is too late.
+    """
+
+    until: Nanos
+    reason: Reason
+    detail: str
+
+
+class Depth(NamedTuple):
+    """What an order may take at one moment, best price first."""
+
+    levels: Levels
+    evidence: Evidence
+
+
+def take(levels: Sequence[Level], size: Micro) -> Levels:
+    """The levels that an order of ``size`` contracts takes, best first; fewer where depth ends."""
+    taken = []
+    for level in levels:
+        if size <= 0:
+            break
+        taken.append(Level(level.price, min(level.size, size)))
+        size -= level.size
+    return tuple(taken)
+
+
+def value(levels: Sequence[Level], side: Side) -> Micro:
+    """What these levels cost (rounded up) or bring (rounded down), in micro-dollars, before fees."""
+    total = sum(level.price * level.size for level in levels)
+    return divide(total, MICRO, "ceil" if side is Side.BUY else "floor")
+
+
+def size_for_stake(
+    levels: Sequence[Level], stake: Micro, lot: Micro, fee: Callable[[Sequence[Level]], Micro]
+) -> Micro:
+    """The largest size in whole lots whose price along the levels and fee fit into ``stake``.
+
+    Never more than the levels hold. Cost and fee grow with size; where a venue's rounding makes a larger
+    order a trifle cheaper, the result may be a lot short, but what it costs always fits.
+    """
+
+    def all_in(lots: int) -> Micro:
+        taken = take(levels, lots * lot)
+        return value(taken, Side.BUY) + fee(taken) if taken else 0
+
+    depth = sum(level.size for level in levels) // lot
+    return (bisect_right(range(depth + 1), stake, key=all_in) - 1) * lot
+
+
+class TakerMarket:
+    """One market that takes our orders, under the terms of one scenario.
+
+    Calls must come in the order of time. What our fills took of a level stays taken until a book event sets
+    that level anew, and of a quote until the next quote.
+    """
+
+    def __init__(
+        self, tape: Tape, terms: Terms, *, outcomes: int, min_order_size: Micro, closed_at: Nanos
+    ) -> None:
+        self._tape = tape
+        self._terms = terms
+        self._binary = outcomes == 2
+        self._min_size = min_order_size
+        self._closed_at = closed_at
+        self._replay = BookReplay(tape.log, "ts")
+        self._log_read = 0
+        self._taken_levels: dict[tuple[int, Micro], Micro] = {}
+        self._taken_quotes: dict[tuple[int, Side], tuple[Nanos, Micro]] = {}
+
+    def buy(
+        self, outcome: int, stake: Micro, limit: Micro | None, at: Nanos, model: FeeModel
+    ) -> Execution | Refused | Waiting:
+        """Spend up to ``stake``, fees included, at prices up to ``limit``."""
+        depth = self._depth(outcome, Side.BUY, at, limit, None)
+        if not isinstance(depth, Depth):
+            return depth
+
+        def fee(levels: Sequence[Level]) -> Micro:
+            return model.open_order().charge(_legs(levels, Side.BUY))
+
+        lot, best = self._terms.config.lot, depth.levels[0].price
+        asked = size_for_stake([Level(best, stake * MICRO // best)], stake, lot, fee)
+        size = size_for_stake(depth.levels, stake, lot, fee)
+        smallest = max(self._min_size, lot)
+        if asked < smallest or not size:
+            spent, got = f"${from_micro(stake):f} buys {from_micro(asked):f}", from_micro(best)
+            detail = f"{spent} at {got:f}, the minimum is {from_micro(smallest):f}"
+            return Refused(Reason.BELOW_MIN_SIZE, detail, asked)
+        taken = take(depth.levels, size)
+        return self._done(outcome, Side.BUY, at, depth, taken, fee(taken), asked)
+
+    def sell(
+        self,
+        outcome: int,
+        size: Micro,
+        limit: Micro | None,
+        at: Nanos,
+        order: OrderFees,
+        *,
+        later_than: Nanos | None = None,
+        rest: bool = False,
+    ) -> Execution | Refused | Waiting:
+        """Sell up to ``size`` contracts at prices from ``limit`` up.
+
+        With ``later_than`` a quote counts only if it came after that moment (the one that set off the
+        order). ``rest`` marks what an earlier match left over, for which the venue's minimum is met.
+        """
+        if size < self._min_size and not rest:
+            detail = f"{from_micro(size):f} contracts, the minimum is {from_micro(self._min_size):f}"
+            return Refused(Reason.BELOW_MIN_SIZE, detail, size)
+        depth = self._depth(outcome, Side.SELL, at, limit, later_than)
+        if isinstance(depth, Refused):
+            return depth._replace(asked=size)
+        if isinstance(depth, Waiting):
+            return depth
+        taken = take(depth.levels, size)
+        fee = order.charge(_legs(taken, Side.SELL))
+        return self._done(outcome, Side.SELL, at, depth, taken, fee, size)
+
+    def _depth(
+        self, outcome: int, side: Side, at: Nanos, limit: Micro | None, later_than: Nanos | None
+    ) -> Depth | Refused | Waiting:
+        tape = self._tape.outcome(outcome)
+        i = tape.at(at)
+        if i < 0:
+            return _wait(tape, side, i, Reason.NO_QUOTE, "nothing was recorded before")
+        kind = Kind(int(tape.touch.kind[i]))
+        if kind is Kind.GAP:
+            return _wait(tape, side, i, Reason.BOOK_GAP, "the book is lost here")
+        if kind is not Kind.L2 and later_than is not None and int(tape.touch.ts[i]) <= later_than:
+            return _wait(tape, side, i, Reason.NO_QUOTE, "no quote came after the one that set it off")
+        age = at - (self._last_message(at) if kind is Kind.L2 else int(tape.touch.ts[i]))
+        if age > self._terms.config.max_quote_age:
+            return _wait(tape, side, i, Reason.STALE_QUOTE, f"the last one is {age / SECOND:.0f} s old")
+        best = tape.price(side, i)
+        if best < 0:
+            return _wait(tape, side, i, Reason.NO_QUOTE, "nobody quotes that side")
+        levels = self._book(outcome, side, at) if kind is Kind.L2 else self._quote(tape, outcome, side, i)
+        accepted = tuple(level for level in levels if _accepts(side, limit, level.price))
+        if accepted:
+            return Depth(accepted, EVIDENCE[kind])
+        if limit is not None and not _accepts(side, limit, levels[0].price if levels else best):
+            worst, found = from_micro(limit), from_micro(levels[0].price if levels else best)
+            return Refused(Reason.PRICE_BEYOND_LIMIT, f"the best is {found:f}, the limit {worst:f}")
+        if kind is Kind.L2:
+            return Waiting(self._next_message(at), Reason.NO_DEPTH, "we hold all that is displayed")
+        return _wait(tape, side, i, Reason.NO_DEPTH, "we hold all that is displayed")
+
+    def _quote(self, tape: OutcomeTape, outcome: int, side: Side, i: int) -> Levels:
+        """One level: the quote of row ``i`` by the scenario's rule, with the declared depth."""
+        price, ts = tape.price(side, i), int(tape.touch.ts[i])
+        if self._terms.quotes is QuoteRule.WORSE_OF_NEIGHBOURS:
+            j = tape.next_row(side, i)
+            if j is not None and tape.touch.ts[j] < self._closed_at:
+                later = tape.price(side, j)
+                price = max(price, later) if side is Side.BUY else min(price, later)
+        taken_at, taken = self._taken_quotes.get(self._account(outcome, side), (ts, 0))
+        dollars = int(self._terms.config.depth_usd * self._terms.depth)
+        lot = self._terms.config.lot
+        size = (dollars * MICRO // price - (taken if taken_at == ts else 0)) // lot * lot
+        return (Level(price, size),) if size > 0 else ()
+
+    def _book(self, outcome: int, side: Side, at: Nanos) -> Levels:
+        """The recorded depth less what our fills took of it."""
+        self._refresh(at)
+        book = self._replay.advance(at)
+        if book is None:
+            return ()
+        if outcome:
+            book = book.mirrored()
+        share, lot = self._terms.depth, self._terms.config.lot
+        levels = []
+        for level in book.asks if side is Side.BUY else book.bids:
+            taken = self._taken_levels.get(_book_level(outcome, side, level.price), 0)
+            size = (int(level.size * share) - taken) // lot * lot
+            if size > 0 and 0 < level.price < MICRO:
+                levels.append(Level(level.price, size))
+        return tuple(levels)
+
+    def _refresh(self, at: Nanos) -> None:
+        """Forget what we took of levels that book events have set anew since."""
+        log, start = self._tape.log, self._log_read
+        self._log_read = int(np.searchsorted(log.ts, at, side="right"))
+        if not self._taken_levels:
+            return
+        for kind, side, price in zip(
+            *(column[start : self._log_read].tolist() for column in (log.kind, log.side, log.price)),
+            strict=True,
+        ):
+            if kind == LEVEL:
+                self._taken_levels.pop((side, price), None)
+            else:
+                self._taken_levels.clear()
+
+    def _done(
+        self, outcome: int, side: Side, at: Nanos, depth: Depth, taken: Levels, fee: Micro, asked: Micro
+    ) -> Execution:
+        """Book what was taken, and say what the order got."""
+        size, cash = sum(level.size for level in taken), value(taken, side)
+        if depth.evidence is Evidence.L2:
+            for level in taken:
+                key = _book_level(outcome, side, level.price)
+                self._taken_levels[key] = self._taken_levels.get(key, 0) + level.size
+        else:
+            tape = self._tape.outcome(outcome)
+            account, ts = self._account(outcome, side), int(tape.touch.ts[tape.at(at)])
+            taken_at, before = self._taken_quotes.get(account, (ts, 0))
+            self._taken_quotes[account] = (ts, size + (before if taken_at == ts else 0))
+        price = divide(cash * MICRO, size, "ceil" if side is Side.BUY else "floor")
+        return Execution(size, price, cash, fee, depth.evidence, asked)
+
+    def _account(self, outcome: int, side: Side) -> tuple[int, Side]:
+        """Whose depth a quote's taker takes: buying NO takes what a seller of YES would."""
+        if outcome and self._binary:
+            return 0, (Side.SELL if side is Side.BUY else Side.BUY)
+        return outcome, side
+
+    def _last_message(self, at: Nanos) -> Nanos:
+        times = self._tape.log.ts
+        return int(times[int(np.searchsorted(times, at, side="right")) - 1])
+
+    def _next_message(self, at: Nanos) -> Nanos:
+        times = self._tape.log.ts
+        n = int(np.searchsorted(times, at, side="right"))
+        return int(times[n]) if n < len(times) else FOREVER
+
+
+def _legs(levels: Sequence[Level], side: Side) -> list[FillLeg]:
+    return [FillLeg(level.price, level.size, side) for level in levels]
+
+
+def _accepts(side: Side, limit: Micro | None, price: Micro) -> bool:
+    return limit is None or (price <= limit if side is Side.BUY else price >= limit)
+
+
+def _book_level(outcome: int, side: Side, price: Micro) -> tuple[int, Micro]:
+    """The level of outcome 0's book behind what we trade: buying NO at q hits the bid for YES at 1 - q."""
+    if outcome:
+        return (BID if side is Side.BUY else ASK), MICRO - price
+    return (ASK if side is Side.BUY else BID), price
+
+
+def _wait(tape: OutcomeTape, side: Side, i: int, reason: Reason, detail: str) -> Waiting:
+    row = tape.next_row(side, i)
+    return Waiting(FOREVER if row is None else int(tape.touch.ts[row]), reason, detail)

@@ -1,0 +1,196 @@
+"""Signals: what a strategy wants, when, and the latest thing it knew.
+
+A signal is checked when it enters a :class:`Signals`: one that rests on knowledge later than its decision is
+a :class:`LookAheadError`, never a row.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final, Self
+
+import pyarrow as pa
+
+from pm_pipeline.engine.reasons import Reason
+from pm_pipeline.errors import PipelineError
+from pm_pipeline.markets.clock import Nanos, format_time, to_datetime, to_nanos
+from pm_pipeline.markets.keys import MarketKey
+from pm_pipeline.markets.units import MICRO, Micro
+from pm_pipeline.warehouse.asof import LookAheadError
+from pm_pipeline.warehouse.schema import table
+
+__all__ = ["Action", "LookAheadError", "Signal", "SignalError", "Signals", "Skip"]
+
+_SCHEMA: Final = table("backtest.signals").arrow
+
+
+class SignalError(PipelineError):
+    """A signal that cannot mean anything: a price outside [0, 1], a stake of nothing."""
+
+
+class Action(StrEnum):
+    """What a signal asks for."""
+
+    ENTER = "enter"
+    EXIT = "exit"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signal:
+    """One decision about one outcome. Prices, ``trailing`` and ``stake`` are in micro-dollars.
+
+    ``stake`` is what to spend, fees included; ``None`` leaves it to the run. ``stop_price``,
+    ``target_price``, ``trailing`` and ``exit_at`` are the exit rules of the position that an entry opens;
+    see ``docs/engine.md``.
+    """
+
+    ts: Nanos
+    inputs_known_at: Nanos
+    outcome_index: int
+    action: Action
+    p_hat: float | None = None
+    p_se: float | None = None
+    p_market: float | None = None
+    limit_price: Micro | None = None
+    stake: Micro | None = None
+    stop_price: Micro | None = None
+    target_price: Micro | None = None
+    trailing: Micro | None = None
+    exit_at: Nanos | None = None
+    tag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """A decision not to act, with its reason and the figures behind it; it ends as a rejection."""
+
+    ts: Nanos
+    reason: str
+    detail: str = ""
+    outcome_index: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Signals(Sequence[Signal]):
+    """The signals of one strategy on one market, in order of time, and what it passed over.
+
+    Build it with :meth:`of`, which checks and sorts.
+    """
+
+    items: tuple[Signal, ...] = ()
+    skipped: tuple[Skip, ...] = ()
+
+    @classmethod
+    def of(cls, signals: Iterable[Signal], skipped: Iterable[Skip] = ()) -> Self:
+        """Check and sort. A probability that is NaN becomes null, and a :class:`Skip` says so.
+
+        Raises
+        ------
+        LookAheadError
+            where ``inputs_known_at`` is after ``ts``.
+        SignalError
+            where a price, a stake or a probability is out of its range.
+        """
+        items: list[Signal] = []
+        skips = list(skipped)
+        for signal in signals:
+            _check(signal)
+            named = [n for n in _PROBABILITIES if _is_nan(getattr(signal, n))]
+            if named:
+                detail = f"{' and '.join(named)} of the signal to {signal.action} is NaN"
+                skips.append(Skip(signal.ts, Reason.UNDEFINED_PROBABILITY, detail, signal.outcome_index))
+            p_hat, p_se, p_market = (_number(getattr(signal, name)) for name in _PROBABILITIES)
+            items.append(replace(signal, p_hat=p_hat, p_se=p_se, p_market=p_market))
+        items.sort(key=lambda s: (s.ts, s.outcome_index, s.action))
+        skips.sort(key=lambda s: (s.ts, s.reason, s.detail))
+        return cls(tuple(items), tuple(skips))
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[Signal]:
+        return iter(self.items)
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]  # the overloads would say no more
+        """The signal at ``index``, or a tuple of them for a slice."""
+        return self.items[index]
+
+    def until(self, t: Nanos) -> tuple[Signal, ...]:
+        """The signals decided at or before ``t``."""
+        return tuple(s for s in self.items if s.ts <= t)
+
+    def to_table(self, strategy: str, market_key: MarketKey | str, run_id: str) -> pa.Table:
+        """The rows of ``backtest.signals``. Times are cut to microseconds; ``skipped`` is not in it."""
+        rows = [
+            {
+                "strategy": strategy,
+                "market_key": str(market_key),
+                "outcome_index": s.outcome_index,
+                "ts": to_datetime(s.ts),
+                "inputs_known_at": to_datetime(s.inputs_known_at),
+                "action": str(s.action),
+                "exit_at": None if s.exit_at is None else to_datetime(s.exit_at),
+                "tag": s.tag,
+                "run_id": run_id,
+                **{name: getattr(s, name) for name in _PLAIN},
+            }
+            for s in self.items
+        ]
+        return pa.Table.from_pylist(rows, schema=_SCHEMA)
+
+    @classmethod
+    def from_table(cls, rows: pa.Table, skipped: Iterable[Skip] = ()) -> Self:
+        """Read back what :meth:`to_table` wrote; checked again as it enters."""
+        return cls.of(
+            (
+                Signal(
+                    ts=to_nanos(row["ts"]),
+                    inputs_known_at=to_nanos(row["inputs_known_at"]),
+                    outcome_index=row["outcome_index"],
+                    action=Action(row["action"]),
+                    exit_at=None if row["exit_at"] is None else to_nanos(row["exit_at"]),
+                    tag=row["tag"],
+                    **{name: row[name] for name in _PLAIN},
+                )
+                for row in rows.to_pylist()
+            ),
+            skipped,
+        )
+
+
+_PROBABILITIES: Final = ("p_hat", "p_se", "p_market")
+_PRICES: Final = ("limit_price", "stop_price", "target_price", "trailing")
+_PLAIN: Final = (*_PROBABILITIES, *_PRICES, "stake")
+
+
+def _is_nan(value: float | None) -> bool:
+    return value is not None and math.isnan(value)
+
+
+def _number(value: float | None) -> float | None:
+    return None if _is_nan(value) else value
+
+
+def _check(signal: Signal) -> None:
+    if signal.inputs_known_at > signal.ts:
+        raise LookAheadError(
+            f"the signal to {signal.action} outcome {signal.outcome_index} at {format_time(signal.ts)} "
+            f"uses what was only known at {format_time(signal.inputs_known_at)}; decide later, or use less"
+        )
+    for name in _PRICES:
+        price = getattr(signal, name)
+        if price is not None and not 0 <= price <= MICRO:
+            raise SignalError(f"{name} is {price} millionths of a dollar; prices lie between 0 and {MICRO}")
+    for name in ("p_hat", "p_market"):
+        p = getattr(signal, name)
+        if p is not None and not math.isnan(p) and not 0.0 <= p <= 1.0:
+            raise SignalError(f"{name} is {p}; a probability lies between 0 and 1")
+    if signal.p_se is not None and signal.p_se < 0:
+        raise SignalError(f"p_se is {signal.p_se}; a standard error is not negative")
+    if signal.stake is not None and signal.stake <= 0:
+        raise SignalError(f"stake is {signal.stake} millionths of a dollar; it must be positive")
+    if signal.exit_at is not None and signal.exit_at <= signal.ts:
+        raise SignalError(f"exit_at {format_time(signal.exit_at)} is not after the decision")
+    if signal.outcome_index < 0:
+        raise SignalError(f"outcome_index is {signal.outcome_index}; outcomes count from 0")

@@ -1,0 +1,170 @@
+"""From a mode to an adapter: which servers the clients talk to is decided here, and nowhere else.
+
+The clients, their paging, parsing and pacing are the same in every mode; only the httpx transport differs.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final, TypeAlias
+
+import httpx
+from httpx_ws.transport import ASGIWebSocketTransport
+
+from pm_pipeline.errors import UsageError
+from pm_pipeline.markets.keys import Venue
+from pm_pipeline.sources.adapter import PlatformAdapter
+from pm_pipeline.sources.archive import ArchivingTransport, ReplayTransport
+from pm_pipeline.sources.http import USER_AGENT, HttpClient
+from pm_pipeline.sources.kalshi import BookFeed, KalshiAdapter
+from pm_pipeline.sources.kalshi.auth import KalshiAuth
+from pm_pipeline.sources.limiter import AdaptiveLimiter
+from pm_pipeline.sources.polymarket import PolymarketAdapter
+from pm_pipeline.warehouse.archive import PageArchive
+
+AsgiApp: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
+"""An ASGI application."""
+
+
+class SourceMode(StrEnum):
+    """Which world is read: the venues, the embedded sandbox, or raw pages kept earlier."""
+
+    LIVE = "live"
+    SANDBOX = "sandbox"
+    ARCHIVE = "archive"
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A host of a venue: its address, its folder in a sandbox behind one address, and how fast we ask it.
+
+    The rates are below what was measured to pass without a 429 (Data API 20 a second, Kalshi 5 to 8
+    anonymous), or far below what is published (Gamma 400 and CLOB 900 a second).
+    """
+
+    base: str
+    folder: str
+    rate_per_s: float
+    burst: int
+
+
+HOSTS: Final[Mapping[str, Host]] = {
+    "gamma": Host("https://gamma-api.polymarket.com", "gamma", 20, 20),
+    "clob": Host("https://clob.polymarket.com", "clob", 40, 40),
+    "data": Host("https://data-api.polymarket.com", "data", 15, 15),
+    "kalshi": Host("https://external-api.kalshi.com/trade-api/v2", "kalshi/trade-api/v2", 5, 10),
+}
+"""Every host that is read. In the sandbox's own process each is served under its real name."""
+
+KALSHI_BOOKS: Final = "wss://external-api-ws.kalshi.com/trade-api/ws/v2"
+_SANDBOX_RATE: Final = 10_000
+_SANDBOX_SILENCE_S: Final = 2.0
+
+
+@asynccontextmanager
+async def open_adapter(
+    venue: Venue,
+    mode: SourceMode | str,
+    *,
+    archive: PageArchive | None = None,
+    sandbox_app: AsgiApp | None = None,
+    sandbox_url: str | None = None,
+    contact: str | None = None,
+) -> AsyncIterator[PlatformAdapter]:
+    """An open adapter of ``venue``; leave the block in the task that entered it.
+
+    Parameters
+    ----------
+    archive:
+        where pages are kept (live, sandbox; none are, without it), or read from (archive). Pages of the
+        sandbox bear the venues' real addresses: give it an archive of its own.
+    sandbox_app, sandbox_url:
+        the sandbox in this process, or where it listens, for example ``http://127.0.0.1:8899``.
+    contact:
+        an address for the User-Agent, as venues ask for.
+
+    Raises
+    ------
+    UsageError
+        when the mode lacks what it needs, or the venue has no client here.
+    """
+    source = _Source(SourceMode(mode), archive, sandbox_app, sandbox_url, contact)
+    if venue is Venue.POLYMARKET:
+        adapter: PlatformAdapter = PolymarketAdapter(
+            gamma=source.client("gamma"), clob=source.client("clob"), data=source.client("data")
+        )
+    elif venue is Venue.KALSHI:
+        adapter = _kalshi(source)
+    else:
+        raise UsageError(f"{venue} is no prediction market; open one of polymarket, kalshi")
+    async with adapter:
+        yield adapter
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    mode: SourceMode
+    archive: PageArchive | None
+    app: AsgiApp | None
+    url: str | None
+    contact: str | None
+
+    def __post_init__(self) -> None:
+        if self.mode is SourceMode.ARCHIVE and self.archive is None:
+            raise UsageError("PM_SOURCE=archive needs an archive of pages to read from")
+        if self.mode is SourceMode.SANDBOX and (self.app is None) == (self.url is None):
+            raise UsageError("PM_SOURCE=sandbox needs either a sandbox in this process or its address")
+
+    def client(self, name: str, auth: httpx.Auth | None = None) -> HttpClient:
+        """A client of one host. Each has a transport of its own, which its closing closes."""
+        host = HOSTS[name]
+        local = self.mode is not SourceMode.LIVE
+        rate, burst = (_SANDBOX_RATE, _SANDBOX_RATE) if local else (host.rate_per_s, host.burst)
+        return HttpClient(
+            self._address(host),
+            limiter=AdaptiveLimiter(rate, burst),
+            transport=self._transport(),
+            auth=auth,
+            wait_initial_s=0.05 if local else 0.5,
+            user_agent=f"{USER_AGENT} contact: {self.contact}" if self.contact else USER_AGENT,
+        )
+
+    def _address(self, host: Host) -> str:
+        return f"{self.url.rstrip('/')}/{host.folder}" if self.url and self._in_sandbox else host.base
+
+    @property
+    def _in_sandbox(self) -> bool:
+        return self.mode is SourceMode.SANDBOX
+
+    def books_url(self) -> str:
+        """Where the WebSocket of Kalshi is."""
+        if not (self.url and self._in_sandbox):
+            return KALSHI_BOOKS
+        scheme, _, rest = self.url.rstrip("/").partition("://")
+        return f"{'wss' if scheme == 'https' else 'ws'}://{rest}/kalshi/trade-api/ws/v2"
+
+    def _transport(self) -> httpx.AsyncBaseTransport:
+        if self.mode is SourceMode.ARCHIVE and self.archive is not None:
+            return ReplayTransport(self.archive)
+        inner: httpx.AsyncBaseTransport = (
+            ASGIWebSocketTransport(self.app, initial_receive_timeout=10.0)
+            if self.app is not None and self._in_sandbox
+            else httpx.AsyncHTTPTransport(retries=0)
+        )
+        return inner if self.archive is None else ArchivingTransport(inner, self.archive)
+
+
+def _kalshi(source: _Source) -> KalshiAdapter:
+    auth = KalshiAuth.from_environment() if source.mode is SourceMode.LIVE else None
+    feed = {
+        SourceMode.LIVE: BookFeed.LIVE if auth else BookFeed.SNAPSHOT,
+        SourceMode.SANDBOX: BookFeed.REPLAY,
+        SourceMode.ARCHIVE: BookFeed.SNAPSHOT,
+    }[source.mode]
+    return KalshiAdapter(
+        source.client("kalshi", auth),
+        book_feed=feed,
+        books_url=source.books_url(),
+        silence_s=30.0 if source.mode is SourceMode.LIVE else _SANDBOX_SILENCE_S,
+    )

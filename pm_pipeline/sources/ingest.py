@@ -1,0 +1,202 @@
+"""From a venue into the lake: one partition per market, all of it or nothing, and a coverage row either way.
+
+A read that fails, or that ends long before it should, writes no rows: the former partition stays, and the
+reason stands in ``ops.coverage``.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, TypeAlias
+
+import pyarrow as pa
+
+from pm_pipeline.errors import PipelineError
+from pm_pipeline.markets.clock import FOREVER, HOUR, Nanos, format_time
+from pm_pipeline.markets.market import Market
+from pm_pipeline.markets.resolution import Resolution, ResolutionStatus
+from pm_pipeline.sources.adapter import PlatformAdapter, Window
+from pm_pipeline.sources.errors import SourceError, UnsupportedError
+from pm_pipeline.warehouse.coverage import Coverage, write_coverage
+from pm_pipeline.warehouse.lake import Lake
+from pm_pipeline.warehouse.records import resolutions_to_table
+from pm_pipeline.warehouse.schema import table
+
+Feed: TypeAlias = Callable[[PlatformAdapter, Market], AsyncIterator[pa.RecordBatch]]
+
+FEEDS: Final[Mapping[str, Feed]] = {
+    "market_data.prices": lambda adapter, market: adapter.get_prices(market),
+    "market_data.candles": lambda adapter, market: adapter.get_candles(market),
+    "market_data.trades": lambda adapter, market: adapter.get_trades(market),
+    "market_data.book_events": lambda adapter, market: adapter.get_orderbook(market),
+}
+"""How each table of market data is read from a venue."""
+
+QUIET: Final[Mapping[str, Nanos]] = {"trading": 6 * HOUR, "closed": 48 * HOUR}
+"""How long before the end of the asked window prices may fall silent, while a market trades and after it.
+
+Midpoints are sampled for as long as there is a book; two days allow for a book that empties before the
+venue closes the market. Candles are sparse: they come only when a quote moves, so the same bounds hold.
+"""
+
+
+ASKED_TO: Final = "asked_to"
+"""Footer key of a partition: up to when (nanoseconds) the source was asked; a later time makes it stale."""
+
+_FINAL: Final = {ResolutionStatus.RESOLVED, ResolutionStatus.VOID}
+
+
+class QuietSourceError(SourceError):
+    """A source answered, but its rows end long before they should."""
+
+
+class ShorterAnswerError(SourceError):
+    """A source now gives less than we already have: its history expired, or it lies."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one partition: its coverage, and the error where there is one."""
+
+    market_key: str
+    coverage: Coverage
+    error: PipelineError | None = None
+
+
+async def ingest(
+    adapter: PlatformAdapter, lake: Lake, name: str, markets: Sequence[Market], *, concurrency: int = 8
+) -> list[Outcome]:
+    """Fill the partitions of table ``name`` for ``markets`` of one venue; outcomes in the same order.
+
+    At most ``concurrency`` markets are in memory at once. Errors of the source are outcomes; anything else
+    (a full disk, a bug) is raised.
+    """
+    gate = asyncio.Semaphore(concurrency)
+    now = await adapter.now()
+
+    async def one(market: Market) -> Outcome:
+        async with gate:
+            return await _ingest_market(adapter, lake, name, market, now)
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one(market)) for market in markets]
+    return [task.result() for task in tasks]
+
+
+async def ingest_resolutions(
+    adapter: PlatformAdapter, lake: Lake, markets: Sequence[Market]
+) -> list[Outcome]:
+    """Fill ``catalog.resolutions`` for ``markets`` of one venue; a market without an answer is an error."""
+    name = "catalog.resolutions"
+    now = await adapter.now()
+    found: dict[str, Resolution] = {}
+    async for page in adapter.get_resolutions(markets):
+        found.update((str(resolution.market_key), resolution) for resolution in page)
+    outcomes = []
+    for market in markets:
+        key = str(market.key)
+        report = partial(
+            Coverage,
+            table=name,
+            partition=(key,),
+            source=name,
+            asked_from=None,
+            asked_to=now,
+            got_from=None,
+            got_to=None,
+            gaps=0,
+            ingested_at=now,
+        )
+        if key not in found:
+            error = SourceError(f"{market.key.venue} said nothing about the state of {key}")
+            outcome = Outcome(key, report(rows=0, reason=str(error)), error)
+        else:
+            until = FOREVER if found[key].status in _FINAL else now
+            rows = resolutions_to_table([found[key]], ingested_at=now)
+            lake.write(name, key, rows, meta={ASKED_TO: str(until)})
+            outcome = Outcome(key, report(rows=1, reason=""))
+        write_coverage(lake, outcome.coverage)
+        outcomes.append(outcome)
+    return outcomes
+
+
+def is_fresh(adapter: PlatformAdapter, lake: Lake, name: str, market: Market, now: Nanos) -> bool:
+    """Whether the lake already holds all that the source could give for this partition."""
+    info = lake.info(name, str(market.key))
+    wanted = now if name == "catalog.resolutions" else adapter.prices_window(market, now).end
+    return info is not None and int(info.meta.get(ASKED_TO, 0)) >= wanted
+
+
+async def _ingest_market(
+    adapter: PlatformAdapter, lake: Lake, name: str, market: Market, now: Nanos
+) -> Outcome:
+    key = str(market.key)
+    window = adapter.prices_window(market, now)
+    report = partial(
+        Coverage,
+        table=name,
+        partition=(key,),
+        source=name,
+        asked_from=window.start,
+        asked_to=window.end,
+        ingested_at=now,
+    )
+    nothing = partial(report, rows=0, gaps=0, got_from=None, got_to=None)
+    asked = {ASKED_TO: str(window.end)}
+    error: SourceError | None = None
+    try:
+        rows = pa.Table.from_batches(
+            [batch async for batch in FEEDS[name](adapter, market)], schema=table(name).arrow
+        )
+        got = _span(rows)
+        reason = "" if rows.num_rows else "the source has no rows"
+        if name == "market_data.prices":
+            _require_sound(key, got, window, now)
+        _require_no_loss(lake, name, key, rows.num_rows)
+        lake.write(name, key, rows, meta=asked)
+        coverage = report(
+            rows=rows.num_rows,
+            got_from=got.start if got else None,
+            got_to=got.end if got else None,
+            gaps=_gaps(rows),
+            reason=reason,
+        )
+    except UnsupportedError as unsupported:
+        lake.write(name, key, table(name).arrow.empty_table(), meta=asked)
+        coverage = nothing(reason=str(unsupported))
+    except SourceError as failure:
+        error, coverage = failure, nothing(reason=str(failure))
+    write_coverage(lake, coverage)
+    return Outcome(key, coverage, error)
+
+
+def _span(rows: pa.Table) -> Window | None:
+    if not rows.num_rows:
+        return None
+    times = rows["ts"].cast(pa.int64()).to_numpy()
+    return Window(int(times.min()) * 1000, int(times.max()) * 1000)
+
+
+def _gaps(rows: pa.Table) -> int:
+    return rows["kind"].to_pylist().count("gap") if "kind" in rows.column_names else 0
+
+
+def _require_no_loss(lake: Lake, name: str, key: str, rows: int) -> None:
+    former = lake.info(name, key)
+    if former is not None and rows < former.rows:
+        raise ShorterAnswerError(
+            f"the source now has {rows} rows for {name} of {key}, and {former.rows} are already in the lake; "
+            "they were kept. Delete the partition first if the former rows were wrong"
+        )
+
+
+def _require_sound(key: str, got: Window | None, window: Window, now: Nanos) -> None:
+    if got is None:
+        return
+    allowed = QUIET["trading" if window.end >= now else "closed"]
+    if got.end < window.end - allowed:
+        raise QuietSourceError(
+            f"prices of {key} end at {format_time(got.end)}, {(window.end - got.end) / HOUR:.0f} hours "
+            f"before {format_time(window.end)}; the source has gone quiet. Nothing was written"
+        )

@@ -1,0 +1,166 @@
+"""Kalshi as the pipeline sees it."""
+
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from enum import StrEnum
+from types import TracebackType
+from typing import Any, Self
+
+import pyarrow as pa
+
+from pm_pipeline.markets.clock import Nanos
+from pm_pipeline.markets.keys import Venue
+from pm_pipeline.markets.market import Market
+from pm_pipeline.markets.resolution import Resolution
+from pm_pipeline.markets.units import Micro
+from pm_pipeline.sources.adapter import PlatformAdapter, Position, Selection, to_batch
+from pm_pipeline.sources.errors import UnsupportedError
+from pm_pipeline.sources.http import HttpClient
+from pm_pipeline.sources.kalshi import books, history, rest
+from pm_pipeline.sources.kalshi.history import Period, Tiers
+
+
+class BookFeed(StrEnum):
+    """How order books are read: the channel as it comes, that of a past world, or the present book."""
+
+    LIVE = "live"
+    REPLAY = "replay"
+    SNAPSHOT = "snapshot"
+
+
+class KalshiAdapter(PlatformAdapter):
+    """Reads Kalshi through one client.
+
+    Parameters
+    ----------
+    book_feed, books_url:
+        where order books come from; ``snapshot`` needs no key and no WebSocket.
+    period:
+        minutes of a candlestick; by the life of the market unless told.
+    silence_s:
+        seconds without a frame after which an order book counts as complete.
+    """
+
+    venue = Venue.KALSHI
+
+    def __init__(
+        self,
+        client: HttpClient,
+        *,
+        book_feed: BookFeed = BookFeed.SNAPSHOT,
+        books_url: str = "",
+        period: Period | None = None,
+        silence_s: float = 30.0,
+    ) -> None:
+        self._client = client
+        self._book_feed = book_feed
+        self._books_url = books_url
+        self._period = period
+        self._silence_s = silence_s
+        self._now: Nanos | None = None
+        self._cutoff: Tiers | None = None
+
+    async def __aenter__(self) -> Self:
+        await self._client.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        trace: TracebackType | None = None,
+    ) -> None:
+        await self._client.__aexit__(kind, error, trace)
+
+    async def now(self) -> Nanos:
+        """The moment at which the exchange answered its first question in this session."""
+        if self._now is None:
+            self._now = (await self._client.fetch("GET", "/exchange/status")).at
+        return self._now
+
+    def get_markets(self, selection: Selection) -> AsyncIterator[list[Market]]:
+        """Markets of both tiers; see :class:`~pm_pipeline.sources.kalshi.rest.Catalog`."""
+        return rest.Catalog(self._client).crawl(selection)
+
+    async def get_candles(self, market: Market) -> AsyncIterator[pa.RecordBatch]:
+        """Candlesticks of YES."""
+        async for rows in self._candles(market):
+            yield to_batch("market_data.candles", rows)
+
+    async def get_prices(self, market: Market) -> AsyncIterator[pa.RecordBatch]:
+        """Best bid and offer of YES at the end of each candle, known at that moment."""
+        async for rows in self._candles(market):
+            prices = [{**history.price_row(row), "ingested_at": row["ingested_at"]} for row in rows]
+            yield to_batch("market_data.prices", prices)
+
+    async def get_trades(self, market: Market) -> AsyncIterator[pa.RecordBatch]:
+        """Executions; block trades are marked, they never met the book."""
+        now = await self.now()
+        window = self.prices_window(market, now)
+        async for rows in history.trades(self._client, market, window, await self._tiers()):
+            if rows:
+                yield to_batch("market_data.trades", [{**row, "ingested_at": now} for row in rows])
+
+    async def get_orderbook(self, market: Market) -> AsyncIterator[pa.RecordBatch]:
+        """The book of YES: every change while the channel lasts, or the present book as one reset."""
+        if self._book_feed is BookFeed.SNAPSHOT:
+            endpoint = f"/markets/{market.key.native_id}/orderbook"
+            reply = await self._client.fetch("GET", endpoint)
+            bids, asks = books.book_of(reply.value, endpoint)
+            yield to_batch("market_data.book_events", list(_snapshot_rows(market, bids, asks, reply.at)))
+            return
+        clock = time.time_ns if self._book_feed is BookFeed.LIVE else _unknown
+        ingested = await self.now() if self._book_feed is BookFeed.REPLAY else None
+        rows_of = books.stream(
+            self._client.http, self._books_url, market, now=clock, silence_s=self._silence_s
+        )
+        async for rows in rows_of:
+            stamped = rows if ingested is None else [{**row, "ingested_at": ingested} for row in rows]
+            yield to_batch("market_data.book_events", stamped)
+
+    async def get_resolutions(self, markets: Sequence[Market]) -> AsyncIterator[list[Resolution]]:
+        """Where each market stands, one per page."""
+        now = await self.now()
+        for market in markets:
+            yield [rest.to_resolution(await rest.single(self._client, market.key.native_id), now)]
+
+    async def get_positions(self, wallet: str) -> AsyncIterator[list[Position]]:
+        """Raises :class:`UnsupportedError`: on Kalshi only the owner sees positions, by signed requests."""
+        raise UnsupportedError("Kalshi shows positions to their owner only; there is nothing public to read")
+        yield []  # type: ignore[unreachable]  # pragma: no cover - makes this an asynchronous generator
+
+    async def _candles(self, market: Market) -> AsyncIterator[list[Mapping[str, Any]]]:
+        now = await self.now()
+        window = self.prices_window(market, now)
+        period = self._period or history.period_for(window)
+        tiers = await self._tiers()
+        async for rows in history.candles(self._client, market, window, period, tiers, now):
+            if rows:
+                yield [{**row, "ingested_at": now} for row in rows]
+
+    async def _tiers(self) -> Tiers:
+        if self._cutoff is None:
+            self._cutoff = Tiers(*await rest.cutoff(self._client))
+        return self._cutoff
+
+
+def _snapshot_rows(
+    market: Market, bids: Mapping[Micro, Micro], asks: Mapping[Micro, Micro], at: Nanos
+) -> Iterable[Mapping[str, Any]]:
+    """The answer carries no time of its own: the book was true and known when it was read."""
+    common = {
+        "market_key": str(market.key),
+        "ts": at,
+        "known_at": at,
+        "ingested_at": at,
+        "seq": at // 1000,
+    }
+    yield {**common, "kind": "reset"}
+    for side, sizes, falling in (("bid", bids, True), ("ask", asks, False)):
+        for price in sorted(sizes, reverse=falling):
+            if sizes[price]:
+                yield {**common, "kind": "level", "side": side, "price": price, "size": sizes[price]}
+
+
+def _unknown() -> None:
+    """The receive time of a replayed frame: its own stamp counts."""

@@ -1,0 +1,99 @@
+"""The CLOB: mid point history and the present order book."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from pm_pipeline.markets.book import Book
+from pm_pipeline.markets.clock import DAY, MINUTE, SECOND, Nanos
+from pm_pipeline.sources.adapter import Window
+from pm_pipeline.sources.errors import BadRequest, BadResponse
+from pm_pipeline.sources.http import HttpClient
+from pm_pipeline.sources.polymarket.wire import BookAnswer, BookLevel, History
+from pm_pipeline.sources.wire import convert, price, size, unix_seconds
+
+LONGEST: Final[Nanos] = 15 * DAY
+"""Fine history comes in windows of at most this length."""
+
+FIDELITIES: Final = (1, 5, 30, 180)
+"""Minutes between points, finest first. Each expires at its own age: 7, 60 and 90 days, and never."""
+
+
+async def mid_history(client: HttpClient, token_id: str, window: Window) -> list[Mapping[str, Any]]:
+    """Mid points of one outcome in ``window`` (at most :data:`LONGEST`), as rows of ``market_data.prices``.
+
+    The finest fidelity that still exists is taken; where it begins late, because the older part expired, a
+    coarser one fills the part before it. A mid point is an observation: it is known when it is true.
+    """
+    return await _ladder(client, token_id, window, FIDELITIES)
+
+
+async def _ladder(
+    client: HttpClient, token_id: str, window: Window, fidelities: Sequence[int]
+) -> list[Mapping[str, Any]]:
+    fidelity, coarser = fidelities[0], fidelities[1:]
+    rows = await _history(client, token_id, window, fidelity)
+    if not coarser:
+        return rows
+    first: Nanos = rows[0]["ts"] if rows else window.end
+    if first - window.start <= coarser[0] * MINUTE:
+        return rows
+    return await _ladder(client, token_id, Window(window.start, first), coarser) + rows
+
+
+async def _history(
+    client: HttpClient, token_id: str, window: Window, fidelity: int
+) -> list[Mapping[str, Any]]:
+    endpoint = "/prices-history"
+    start, end = max(window.start // SECOND, 1), -(-window.end // SECOND)
+    body = await client.get(
+        endpoint, {"market": token_id, "startTs": start, "endTs": end, "fidelity": fidelity}
+    )
+    mids = {
+        unix_seconds(point.t, endpoint, "t"): price(point.p, endpoint, "p", "half_even")
+        for point in convert(body, History, endpoint).history
+    }
+    return [
+        {
+            "ts": ts,
+            "known_at": ts,
+            "mid": mids[ts],
+            "resolution_s": fidelity * 60,
+            "source": "clob:/prices-history",
+        }
+        for ts in sorted(mids)
+        if window.start <= ts < window.end
+    ]
+
+
+async def order_book(client: HttpClient, token_id: str) -> tuple[Book, Nanos] | None:
+    """The book of a token and when it was read; ``None`` where there is none any more.
+
+    A market that was proposed or resolved has no book (404), which is not the same as an empty one.
+    """
+    endpoint = "/book"
+    try:
+        reply = await client.fetch("GET", endpoint, {"token_id": token_id})
+    except BadRequest as error:
+        if error.status == 404:
+            return None
+        raise
+    return to_book(reply.value, token_id), reply.at
+
+
+def to_book(body: object, token_id: str) -> Book:
+    """The domain's book of a ``/book`` answer, which lists bids rising and asks falling."""
+    endpoint = "/book"
+    answer = convert(body, BookAnswer, endpoint)
+    if answer.asset_id != token_id:
+        raise BadResponse(f"{endpoint}: asked for token {token_id}, got {answer.asset_id}")
+    if not (answer.timestamp.isdecimal() and len(answer.timestamp) == 13):
+        raise BadResponse(f"{endpoint}: timestamp {answer.timestamp!r} is not in milliseconds")
+    return Book.of(
+        int(answer.timestamp) * 1_000_000,
+        [_level(level, endpoint) for level in answer.bids],
+        [_level(level, endpoint) for level in answer.asks],
+    )
+
+
+def _level(level: BookLevel, endpoint: str) -> tuple[int, int]:
+    return price(level.price, endpoint, "price"), size(level.size, endpoint, "size", "floor")

@@ -1,0 +1,132 @@
+"""The universe: which markets to follow, chosen by filters in YAML."""
+
+from collections.abc import Iterable
+from datetime import date
+from pathlib import Path
+from typing import Final, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pm_pipeline.config import Settings
+from pm_pipeline.errors import UsageError, did_you_mean
+from pm_pipeline.markets.clock import DAY, parse_time
+from pm_pipeline.markets.keys import MarketKey, Venue
+from pm_pipeline.markets.market import Market
+from pm_pipeline.markets.units import MICRO
+from pm_pipeline.sources.adapter import Selection
+from pm_pipeline.sources.connect import SourceMode
+
+VENUES: Final = (Venue.POLYMARKET, Venue.KALSHI)
+"""Venues with a client."""
+
+
+class MarketFilter(BaseModel):
+    """One way to choose markets; what is left out does not restrict."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    venue: Venue = Field(description="polymarket or kalshi")
+    ids: tuple[str, ...] = Field((), description="market keys, native ids or slugs")
+    series: tuple[str, ...] = Field((), description="Kalshi series tickers or Gamma series slugs")
+    category: str | None = Field(None, description="the venue's category")
+    tags: tuple[str, ...] = Field((), description="any of these tags")
+    min_volume_usd: int = Field(0, ge=0, description="dollars traded; known only afterwards, so it selects")
+    closes_from: date | None = Field(None, description="scheduled to close on this UTC day or later")
+    closes_to: date | None = Field(None, description="scheduled to close on this UTC day or earlier")
+    limit: int | None = Field(None, gt=0, description="at most this many, by market key")
+
+    @model_validator(mode="after")
+    def _dates_in_order(self) -> Self:
+        if self.closes_from and self.closes_to and self.closes_to < self.closes_from:
+            raise ValueError(f"closes_to {self.closes_to} is before closes_from {self.closes_from}")
+        return self
+
+    def selection(self) -> Selection:
+        """What to ask the venue for; it may give more than the filter wants."""
+        native = [MarketKey.parse(name).native_id if ":" in name else name for name in self.ids]
+        return Selection(
+            venue=self.venue,
+            ids=tuple(native),
+            series=self.series,
+            category=self.category,
+            tags=self.tags,
+            min_volume=self.min_volume_usd * MICRO or None,
+            closes_from=parse_time(self.closes_from.isoformat()) if self.closes_from else None,
+            closes_to=parse_time(self.closes_to.isoformat()) + DAY - 1 if self.closes_to else None,
+            limit=self.limit,
+        )
+
+    def choose(self, markets: Iterable[Market]) -> list[Market]:
+        """The markets that the filter wants, in order of their keys."""
+        wanted = self.selection()
+        chosen = (
+            market
+            for market in markets
+            if market.key.venue is self.venue and self._names(market) and wanted.holds(market)
+        )
+        return sorted(chosen, key=lambda market: market.key)[: self.limit]
+
+    def _names(self, market: Market) -> bool:
+        return not self.ids or not {str(market.key), market.key.native_id, market.slug}.isdisjoint(self.ids)
+
+
+class Universe(BaseModel):
+    """Which markets to follow: those that any of the filters chooses."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    markets: tuple[MarketFilter, ...] = Field(min_length=1)
+
+    @classmethod
+    def everything(cls) -> Self:
+        """Every market of every venue: right for a sandbox, far too much for the live venues."""
+        return cls(markets=tuple(MarketFilter(venue=venue) for venue in VENUES))
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a YAML file. Raises :class:`UsageError` that names the key at fault."""
+        try:
+            content = yaml.safe_load(path.read_text())
+        except FileNotFoundError:
+            raise UsageError(f"there is no universe file {path}; see examples/universe.yaml") from None
+        except yaml.YAMLError as error:
+            raise UsageError(f"{path} is not YAML: {error}") from None
+        return cls.parse(content, str(path))
+
+    @classmethod
+    def parse(cls, content: object, where: str) -> Self:
+        """Validate plain data. Raises :class:`UsageError` that names the key at fault."""
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            raise UsageError(_explain(where, error)) from None
+
+
+def choose(universe: Universe, markets: Iterable[Market]) -> list[Market]:
+    """The markets of the universe, each once, in order of their keys."""
+    known = list(markets)
+    found = {market.key: market for wanted in universe.markets for market in wanted.choose(known)}
+    return [found[key] for key in sorted(found)]
+
+
+def universe_of(settings: Settings) -> Universe:
+    """The configured universe; in the sandbox everything, live an error that asks for one."""
+    if settings.universe:
+        return Universe.read(settings.universe)
+    if settings.source is SourceMode.SANDBOX:
+        return Universe.everything()
+    raise UsageError(
+        "no universe is configured, and following every market of a live venue is never what you want; "
+        "set PM_UNIVERSE to a file like examples/universe.yaml"
+    )
+
+
+def _explain(where: str, error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        path = ".".join(str(part) for part in problem["loc"])
+        unknown = problem["type"] == "extra_forbidden"
+        hint = "no such key" + did_you_mean(str(problem["loc"][-1]), MarketFilter.model_fields)
+        lines.append(f"{path}: {hint if unknown else problem['msg']}")
+    return f"{where}: " + "; ".join(lines)

@@ -1,0 +1,183 @@
+"""The catalog: every market that was ever listed, as the newest reading shows it, found by any of its ids."""
+
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from typing import Final
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pm_pipeline.errors import UsageError, did_you_mean
+from pm_pipeline.markets import Market, MarketGroup, MarketKey, Venue
+from pm_pipeline.markets.clock import FOREVER, Nanos
+from pm_pipeline.warehouse.lake import Lake
+from pm_pipeline.warehouse.records import markets_from_tables, time_array
+
+_MARKETS: Final = "catalog.markets"
+_INSTRUMENTS: Final = "catalog.instruments"
+_SCHEDULE: Final = ("scheduled_close", "schedule_evidence")
+
+_SITES: Final = {"polymarket.com": Venue.POLYMARKET, "kalshi.com": Venue.KALSHI}
+
+_IDS: Final[tuple[Callable[[Market], Iterable[str | None]], ...]] = (
+    lambda market: (str(market.key),),
+    lambda market: (market.key.native_id,),
+    lambda market: (market.slug,),
+    lambda market: (market.condition_id,),
+    lambda market: (market.question_id,),
+    lambda market: (instrument.token_id for instrument in market.instruments),
+    lambda market: (market.event_id,),
+)
+"""Kinds of id, in the order in which they are tried: an event may bear the number of another market."""
+
+
+class Catalog:
+    """The markets in a lake, as known at ``as_of`` (by default: everything read so far).
+
+    Of several readings of a market the newest counts, except for its scheduled close: that is what the
+    *oldest* reading which has one announced, with its evidence. A close that moved afterwards is later
+    knowledge.
+    """
+
+    def __init__(self, lake: Lake, as_of: Nanos | None = None) -> None:
+        self._lake = lake
+        self._as_of = FOREVER if as_of is None else as_of
+
+    def markets(self) -> dict[str, Market]:
+        """All markets by their key, sorted."""
+        return dict(self._markets)
+
+    def market(self, key: MarketKey | str) -> Market:
+        """The market with this key. Raises :class:`UsageError` with the nearest keys."""
+        try:
+            return self._markets[str(key)]
+        except KeyError:
+            raise UsageError(f"no market {str(key)!r}{self._nearest(str(key))}") from None
+
+    def find(self, any_id: str) -> Market:
+        """The market that any of its ids, or its page on the venue's site, names; case does not matter.
+
+        Ids are the market key, native id, slug, condition id, question id, token id, and the id of an event
+        that has one market only.
+
+        Raises
+        ------
+        UsageError
+            when nothing, or more than one market, goes by that id.
+        """
+        wanted, venue = _from_url(any_id.strip())
+        for ids in self._indices:
+            keys = [key for key in ids.get(wanted.casefold(), ()) if venue in (None, key.venue)]
+            if len(keys) == 1:
+                return self._markets[str(keys[0])]
+            if keys:
+                listed = "\n".join(f"  {key}  {self._markets[str(key)].question}" for key in keys)
+                raise UsageError(f"{any_id!r} names {len(keys)} markets; choose one of them:\n{listed}")
+        raise UsageError(f"no market is known as {any_id!r}{self._nearest(wanted)}")
+
+    def groups(self) -> dict[str, MarketGroup]:
+        """The sets of markets that settle together, by their key, sorted."""
+        members: dict[str, list[Market]] = {}
+        for market in self._markets.values():
+            if market.group_key is not None:
+                members.setdefault(market.group_key, []).append(market)
+        return {
+            key: MarketGroup(
+                key, tuple(market.key for market in group), all(market.exclusive_group for market in group)
+            )
+            for key, group in sorted(members.items())
+        }
+
+    @cached_property
+    def _markets(self) -> dict[str, Market]:
+        days = self._lake.partitions(_MARKETS)
+        readings = [self._readings(day, number) for number, day in enumerate(days)]
+        if not readings:
+            return {}
+        known = pa.concat_tables(readings).sort_by(
+            [("market_key", "ascending"), ("known_at", "ascending"), ("day", "ascending")]
+        )
+        newest = _last_of_each(known)
+        announced = known.filter(pc.is_valid(known.column("scheduled_close")))
+        schedule = {row["market_key"]: row for row in _first_of_each(announced).to_pylist()}
+        found: list[Market] = []
+        for number in newest.column("day").unique().to_pylist():
+            chosen = newest.filter(pc.equal(newest.column("day"), number))
+            rows, outcomes = (_matching(self._lake.read(name, days[number]), chosen) for name in _CATALOG)
+            oldest = [schedule.get(key) for key in rows.column("market_key").to_pylist()]
+            found += markets_from_tables(_with_schedule(rows, oldest), outcomes)
+        return {str(market.key): market for market in sorted(found, key=lambda market: str(market.key))}
+
+    def _readings(self, day: tuple[str, ...], number: int) -> pa.Table:
+        """Who was read on a day and when, as far as it was known, with the number of the day."""
+        rows = self._lake.read(_MARKETS, day, ("market_key", "known_at", *_SCHEDULE))
+        rows = rows.filter(pc.less_equal(rows.column("known_at"), time_array([self._as_of])[0]))
+        return rows.append_column("day", pa.repeat(number, len(rows)))
+
+    @cached_property
+    def _indices(self) -> list[dict[str, list[MarketKey]]]:
+        return [self._index(ids_of) for ids_of in _IDS]
+
+    def _index(self, ids_of: Callable[[Market], Iterable[str | None]]) -> dict[str, list[MarketKey]]:
+        index: dict[str, list[MarketKey]] = {}
+        for market in self._markets.values():
+            for text in {text.casefold() for text in ids_of(market) if text}:
+                index.setdefault(text, []).append(market.key)
+        return index
+
+    def _nearest(self, text: str) -> str:
+        if not self._markets:
+            return ": the catalog is empty; run `bt fetch`, or materialise catalog/markets in Dagster"
+        slugs = (market.slug for market in self._markets.values())
+        return did_you_mean(text, [*self._markets, *(slug for slug in slugs if slug)])
+
+
+_CATALOG: Final = (_MARKETS, _INSTRUMENTS)
+
+
+def _last_of_each(rows: pa.Table) -> pa.Table:
+    return rows.filter(pa.array(_changes(rows)[1:], pa.bool_()))
+
+
+def _first_of_each(rows: pa.Table) -> pa.Table:
+    return rows.filter(pa.array(_changes(rows)[:-1], pa.bool_()))
+
+
+def _changes(rows: pa.Table) -> list[bool]:
+    """Whether the market changes before each row, and after the last."""
+    keys = rows.column("market_key").combine_chunks()
+    return [True, *pc.not_equal(keys[1:], keys[:-1]).to_pylist(), True] if len(keys) else [True]
+
+
+def _matching(rows: pa.Table, chosen: pa.Table) -> pa.Table:
+    """The rows of exactly these readings."""
+    wanted = set(_reading_ids(chosen))
+    return rows.filter(pa.array([reading in wanted for reading in _reading_ids(rows)], pa.bool_()))
+
+
+def _reading_ids(rows: pa.Table) -> list[tuple[str, int]]:
+    known_at = rows.column("known_at").cast(pa.int64())
+    return list(zip(rows.column("market_key").to_pylist(), known_at.to_pylist(), strict=True))
+
+
+def _with_schedule(rows: pa.Table, schedules: list[dict[str, object] | None]) -> pa.Table:
+    """The rows with the announced schedule in place of their own; without any, they keep theirs."""
+    own = rows.select(_SCHEDULE).to_pylist()
+    merged = [announced or kept for announced, kept in zip(schedules, own, strict=True)]
+    for name in _SCHEDULE:
+        values = pa.array([schedule[name] for schedule in merged], rows.schema.field(name).type)
+        rows = rows.set_column(rows.schema.get_field_index(name), rows.schema.field(name), values)
+    return rows
+
+
+def _from_url(text: str) -> tuple[str, Venue | None]:
+    """The last part of the path of a venue's page, and the venue; other text as it is."""
+    if "/" not in text:
+        return text, None
+    parts = urlsplit(text if "://" in text else f"https://{text}")
+    venue = _SITES.get((parts.hostname or "").removeprefix("www."))
+    segments = [segment for segment in parts.path.split("/") if segment]
+    if venue is None or not segments:
+        raise UsageError(f"{text!r} is not a market's page; known sites: {', '.join(_SITES)}")
+    return segments[-1], venue

@@ -1,0 +1,80 @@
+"""What was asked of a source and what came, so that no short answer passes for a quiet market."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import unquote
+
+from pm_pipeline.errors import UsageError
+from pm_pipeline.markets.clock import Nanos
+from pm_pipeline.warehouse.conform import Partition
+from pm_pipeline.warehouse.lake import Lake, PartitionInfo
+from pm_pipeline.warehouse.records import to_table, with_nanos
+
+_TABLE: Final = "ops.coverage"
+_TIMES: Final = ("asked_from", "asked_to", "got_from", "got_to", "ingested_at")
+_AS_THEY_ARE: Final = ("source", "rows", "gaps", "reason")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """One source's answer for one partition. ``reason`` is empty when everything asked for came."""
+
+    table: str
+    partition: Partition
+    source: str
+    asked_from: Nanos | None
+    asked_to: Nanos | None
+    got_from: Nanos | None
+    got_to: Nanos | None
+    rows: int
+    gaps: int
+    reason: str
+    ingested_at: Nanos
+
+    @property
+    def complete(self) -> bool:
+        """Whether the source gave everything that was asked."""
+        return not self.reason and not self.gaps
+
+
+def partition_text(partition: Partition | str) -> str:
+    """A partition as one text: its parts joined by ``/``, a ``/`` or ``%`` within a part quoted."""
+    parts = (partition,) if isinstance(partition, str) else partition
+    return "/".join(part.replace("%", "%25").replace("/", "%2F") for part in parts)
+
+
+def write_coverage(lake: Lake, coverage: Coverage | Sequence[Coverage]) -> PartitionInfo:
+    """Replace what is recorded for one partition; several sources of it are given together.
+
+    Raises :class:`UsageError` when the records are about different partitions, or there is none.
+    """
+    records = [coverage] if isinstance(coverage, Coverage) else list(coverage)
+    about = {(record.table, record.partition) for record in records}
+    if len(about) != 1:
+        raise UsageError(f"coverage is written for one partition at a time, not for {len(about)}")
+    [(table, partition)] = about
+    rows = to_table(
+        _TABLE,
+        {name: [getattr(record, name) for record in records] for name in (*_AS_THEY_ARE, *_TIMES)}
+        | {
+            "table_name": [table] * len(records),
+            "partition": [partition_text(partition)] * len(records),
+        },
+    )
+    return lake.write(_TABLE, (table, partition_text(partition)), rows)
+
+
+def read_coverage(lake: Lake, table: str, partition: Partition | str) -> list[Coverage]:
+    """What is recorded for a partition, a record per source; empty where nothing was ever asked."""
+    key = (table, partition_text(partition))
+    if not lake.exists(_TABLE, key):
+        return []
+    return [
+        Coverage(
+            table=row["table_name"],
+            partition=tuple(unquote(part) for part in row["partition"].split("/")),
+            **{name: row[name] for name in (*_AS_THEY_ARE, *_TIMES)},
+        )
+        for row in with_nanos(lake.read(_TABLE, key), _TIMES).to_pylist()
+    ]

@@ -1,0 +1,252 @@
+"""Domain records to Arrow and back: the one place that knows which field is which column."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pm_pipeline.markets import (
+    FeeTerms,
+    Instrument,
+    Market,
+    MarketKey,
+    Resolution,
+    ResolutionStatus,
+    ScheduleEvidence,
+    Side,
+    SideEvidence,
+    TickRange,
+    Trade,
+)
+from pm_pipeline.markets.clock import Nanos
+from pm_pipeline.warehouse.files import StorageError
+from pm_pipeline.warehouse.schema import Kind, table
+
+Ints: TypeAlias = npt.NDArray[np.int64]
+
+MISSING: Final = -1
+"""Stands for null where a price or size is an int64 in an array."""
+
+
+def time_array(nanos: Iterable[Nanos | None] | Ints) -> pa.Array:
+    """Nanoseconds as the time type of the tables, cut to microseconds; ``None`` becomes null."""
+    if isinstance(nanos, np.ndarray):
+        micros = pa.array(nanos // 1000, pa.int64())
+    else:
+        micros = pa.array([None if moment is None else moment // 1000 for moment in nanos], pa.int64())
+    return micros.cast(Kind.TIME.value)
+
+
+def nanos_of(column: pa.Array | pa.ChunkedArray) -> Ints:
+    """A time column without nulls as int64 nanoseconds."""
+    return _ints(column.cast(pa.int64())) * 1000
+
+
+def micro_of(column: pa.Array | pa.ChunkedArray) -> Ints:
+    """A price, size or money column as int64 millionths, null as :data:`MISSING`."""
+    return _ints(column.cast(pa.int64()).fill_null(MISSING))
+
+
+def _ints(column: pa.Array | pa.ChunkedArray) -> Ints:
+    return np.asarray(column.to_numpy(), dtype=np.int64)
+
+
+def with_nanos(rows: pa.Table, times: Iterable[str]) -> pa.Table:
+    """The rows with these time columns as nullable int64 nanoseconds, for reading row by row."""
+    for name in times:
+        nanos = pc.multiply(rows.column(name).cast(pa.int64()), 1000)
+        rows = rows.set_column(rows.schema.get_field_index(name), name, nanos)
+    return rows
+
+
+def to_table(name: str, columns: Mapping[str, Iterable[Any] | pa.Array]) -> pa.Table:
+    """Columns as a table of the declared schema of ``name``; times are given in nanoseconds.
+
+    Every declared column must be there. Raises ``KeyError`` for one that is not.
+    """
+    declared = table(name)
+    arrays = []
+    for column in declared.columns:
+        values = columns[column.name]
+        if isinstance(values, pa.Array | pa.ChunkedArray):
+            arrays.append(values)
+        elif column.kind is Kind.TIME:
+            arrays.append(time_array(values))
+        else:
+            arrays.append(pa.array(values, column.kind.value))
+    return pa.Table.from_arrays(arrays, schema=declared.arrow)
+
+
+def _hash(text: str | None) -> str | None:
+    return None if text is None else hashlib.sha256(text.encode()).hexdigest()
+
+
+_AS_THEY_ARE: Final = (
+    *("question", "slug", "condition_id", "question_id", "event_id", "event_title", "series", "category"),
+    *("group_key", "exclusive_group", "min_order_size", "volume", "rules_text", "resolution_source"),
+)
+_MARKET_TIMES: Final = ("opened_at", "scheduled_close", "traded_until")
+_MARKET_DERIVED: Final[dict[str, Callable[[Market], object]]] = {
+    "market_key": lambda m: str(m.key),
+    "venue": lambda m: m.key.venue.value,
+    "native_id": lambda m: m.key.native_id,
+    "tags": lambda m: list(m.tags),
+    "schedule_evidence": lambda m: m.schedule_evidence.value,
+    "tick_starts": lambda m: [tick.start for tick in m.ticks],
+    "tick_ends": lambda m: [tick.end for tick in m.ticks],
+    "tick_steps": lambda m: [tick.step for tick in m.ticks],
+    "fee_rate": lambda m: m.fee_terms and str(m.fee_terms.rate),
+    "fee_exponent": lambda m: m.fee_terms and m.fee_terms.exponent,
+    "fee_taker_only": lambda m: m.fee_terms and m.fee_terms.taker_only,
+    "fee_rebate_rate": lambda m: m.fee_terms and str(m.fee_terms.rebate_rate),
+    "rules_sha256": lambda m: _hash(m.rules_text),
+}
+
+
+def markets_to_tables(
+    markets: Iterable[Market], known_at: Nanos, ingested_at: Nanos
+) -> tuple[pa.Table, pa.Table]:
+    """Rows of ``catalog.markets`` and ``catalog.instruments`` for one reading of the catalog."""
+    listed = list(markets)
+    outcomes = [instrument for market in listed for instrument in market.instruments]
+    columns: dict[str, list[object]] = {
+        name: [getattr(market, name) for market in listed] for name in (*_AS_THEY_ARE, *_MARKET_TIMES)
+    }
+    columns |= {name: [derive(market) for market in listed] for name, derive in _MARKET_DERIVED.items()}
+    return (
+        to_table("catalog.markets", columns | _known(known_at, ingested_at, len(listed))),
+        to_table(
+            "catalog.instruments",
+            {
+                "market_key": [str(outcome.market_key) for outcome in outcomes],
+                "outcome_index": [outcome.outcome_index for outcome in outcomes],
+                "label": [outcome.label for outcome in outcomes],
+                "token_id": [outcome.token_id for outcome in outcomes],
+            }
+            | _known(known_at, ingested_at, len(outcomes)),
+        ),
+    )
+
+
+def _known(known_at: Nanos, ingested_at: Nanos, rows: int) -> dict[str, list[Any]]:
+    return {"known_at": [known_at] * rows, "ingested_at": [ingested_at] * rows}
+
+
+def markets_from_tables(markets: pa.Table, instruments: pa.Table) -> list[Market]:
+    """The markets of these rows, in their order, each with the outcomes that name it.
+
+    Raises :class:`StorageError` for a market without any outcome.
+    """
+    outcomes: dict[str, list[Instrument]] = {}
+    for row in instruments.sort_by([("market_key", "ascending"), ("outcome_index", "ascending")]).to_pylist():
+        outcomes.setdefault(row["market_key"], []).append(
+            Instrument(
+                MarketKey.parse(row["market_key"]), row["outcome_index"], row["label"], row["token_id"]
+            )
+        )
+    result = []
+    for row in with_nanos(markets, _MARKET_TIMES).to_pylist():
+        if row["market_key"] not in outcomes:
+            raise StorageError(
+                f"catalog.instruments has no outcome of {row['market_key']}: a catalog run ended half-way; "
+                "materialise that day of the catalog again"
+            )
+        result.append(_market(row, tuple(outcomes[row["market_key"]])))
+    return result
+
+
+def _market(row: Mapping[str, Any], instruments: tuple[Instrument, ...]) -> Market:
+    ticks = zip(row["tick_starts"], row["tick_ends"], row["tick_steps"], strict=True)
+    return Market(
+        key=MarketKey.parse(row["market_key"]),
+        instruments=instruments,
+        schedule_evidence=ScheduleEvidence(row["schedule_evidence"]),
+        ticks=tuple(TickRange(*tick) for tick in ticks),
+        tags=tuple(row["tags"]),
+        fee_terms=None
+        if row["fee_rate"] is None
+        else FeeTerms(
+            Decimal(row["fee_rate"]),
+            row["fee_exponent"],
+            row["fee_taker_only"],
+            Decimal(row["fee_rebate_rate"]),
+        ),
+        **{name: row[name] for name in (*_AS_THEY_ARE, *_MARKET_TIMES)},
+    )
+
+
+def resolutions_to_table(resolutions: Sequence[Resolution], ingested_at: Nanos) -> pa.Table:
+    """Rows of ``catalog.resolutions``."""
+    as_they_are = ("payouts", "closed_at", "resolved_at", "was_disputed", "source", "known_at")
+    columns: dict[str, list[Any]] = {
+        name: [getattr(resolution, name) for resolution in resolutions] for name in as_they_are
+    }
+    return to_table(
+        "catalog.resolutions",
+        columns
+        | {
+            "market_key": [str(resolution.market_key) for resolution in resolutions],
+            "status": [resolution.status.value for resolution in resolutions],
+            "ingested_at": [ingested_at] * len(resolutions),
+        },
+    )
+
+
+def resolution_from_rows(rows: pa.Table) -> Resolution:
+    """What was last known about the end of the one market that the rows are about.
+
+    Raises :class:`StorageError` when there is no row, or when they are about several markets.
+    """
+    if len(rows.column("market_key").unique()) != 1:
+        raise StorageError("expected the resolutions of exactly one market; read one partition at a time")
+    times = ("closed_at", "resolved_at", "known_at")
+    row = max(with_nanos(rows, times).to_pylist(), key=lambda row: row["known_at"])
+    return Resolution(
+        market_key=MarketKey.parse(row["market_key"]),
+        status=ResolutionStatus(row["status"]),
+        payouts=None if row["payouts"] is None else tuple(row["payouts"]),
+        source=row["source"],
+        was_disputed=row["was_disputed"],
+        **{name: row[name] for name in times},
+    )
+
+
+_TRADE_FIELDS: Final = (
+    *("outcome_index", "ts", "known_at", "price", "size", "trade_id", "ordinal", "wallet", "is_block"),
+)
+
+
+def trades_to_batch(trades: Sequence[Trade], ingested_at: Nanos) -> pa.RecordBatch:
+    """Rows of ``market_data.trades``, as one batch."""
+    columns: dict[str, list[Any]] = {
+        name: [getattr(trade, name) for trade in trades] for name in _TRADE_FIELDS
+    }
+    columns |= {
+        "market_key": [str(trade.market_key) for trade in trades],
+        "side": [trade.side.value for trade in trades],
+        "side_evidence": [trade.side_evidence.value for trade in trades],
+        "ingested_at": [ingested_at] * len(trades),
+    }
+    whole = to_table("market_data.trades", columns).combine_chunks()
+    return pa.RecordBatch.from_arrays(
+        [column.chunk(0) if column.num_chunks else pa.array([], column.type) for column in whole.columns],
+        schema=whole.schema,
+    )
+
+
+def trades_from_table(rows: pa.Table) -> list[Trade]:
+    """The trades of these rows, in their order."""
+    return [
+        Trade(
+            market_key=MarketKey.parse(row["market_key"]),
+            side=Side(row["side"]),
+            side_evidence=SideEvidence(row["side_evidence"]),
+            **{name: row[name] for name in _TRADE_FIELDS},
+        )
+        for row in with_nanos(rows, ("ts", "known_at")).to_pylist()
+    ]

@@ -11,6 +11,7 @@ export PYTHONWARNINGS ?= ignore::dagster.BetaWarning
 
 # RECORDED=folder backtests recorded markets instead of the generated ones.
 ifdef RECORDED
+export PYTHONPATH := $(CURDIR)
 export PM_SANDBOX_WORLD := pm_pipeline_tests.recorded:load_world
 export PM_RECORDED_DIR := $(abspath $(RECORDED))
 endif

@@ -16,6 +16,7 @@ from pm_pipeline.defs.catalog.sensors import universe_sensor
 from pm_pipeline.defs.io_manager import LakeIOManager
 from pm_pipeline.defs.market_data.assets import build_assets
 from pm_pipeline.defs.market_data.jobs import INGEST_MARKETS
+from pm_pipeline.defs.progress import terminal
 from pm_pipeline.defs.resources import Warehouse, Workspace
 from pm_pipeline.strategies import REGISTRY, load_user_strategies
 
@@ -40,6 +41,7 @@ def build() -> dg.Definitions:
         schedules=[DAILY_CATALOG],
         sensors=[universe_sensor],
         resources={"workspace": workspace, "lake": LakeIOManager(workspace=workspace), "duckdb": Warehouse()},
+        loggers={"console": dg.colored_console_logger, "terminal": terminal},
         executor=dg.in_process_executor,
     )
 
@@ -51,7 +53,7 @@ def resolve(name: str) -> dg.JobDefinition:
 
 def run_job(name: str, plan: dict[str, Any]) -> None:
     """Run ``backtest`` or ``fetch`` in this process. What its ops raise is raised here."""
-    config = {"ops": {"plan": {"config": plan}}, "loggers": {"console": {"config": {"log_level": "ERROR"}}}}
+    config = {"ops": {"plan": {"config": plan}}, "loggers": {"terminal": {}}}
     resolve(name).execute_in_process(instance=dg.DagsterInstance.get(), run_config=config)
 
 

@@ -39,7 +39,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pm_pipeline.errors import UsageError
-from pm_pipeline.markets.clock import HOUR, MINUTE, SECOND, Nanos, parse_time, to_nanos
+from pm_pipeline.markets.clock import DAY, HOUR, MINUTE, SECOND, Nanos, parse_time, to_nanos
 from pm_pipeline.markets.keys import MarketKey, Venue
 from pm_pipeline.markets.market import FeeTerms, Instrument, Market, ScheduleEvidence, TickRange
 from pm_pipeline.markets.resolution import Resolution, ResolutionStatus
@@ -149,6 +149,10 @@ class _City(msgspec.Struct):
     markets: list[_Day]
 
 
+_LISTED_BEFORE: Final = 2 * DAY
+"""The venue lists a city's day about two days ahead; stands in where a day was recorded without prices."""
+
+
 class _Series(NamedTuple):
     """One bucket's points, packed: seconds and mids in micro-dollars."""
 
@@ -171,7 +175,7 @@ def _day_markets(city: _City, day: _Day) -> Iterator[WorldMarket]:
     ends_at = parse_time(day.end_date)
     group = hex_id("group", day.slug)
     stamps = [bucket.history[0].t for bucket in day.buckets if bucket.history]
-    opened_at = min(stamps) * SECOND if stamps else None
+    opened_at = min(stamps) * SECOND if stamps else ends_at - _LISTED_BEFORE
     event = WorldEvent(
         event_id=_number(f"event:{day.slug}"),
         slug=day.slug,

@@ -7,6 +7,8 @@ from typing import Any, Final
 
 import dagster as dg
 
+from pm_pipeline.errors import PipelineError, UsageError
+
 RUN_TAG: Final = "pm/run"
 """Tag of every run that belongs to one backtest: the id of the run that started them."""
 
@@ -33,16 +35,45 @@ class Launcher:
         assets: Sequence[dg.AssetKey] | None = None,
         ops: Mapping[str, Any] | None = None,
     ) -> None:
-        """Run ``job`` over a partition range and wait for it; what its assets raise is raised here."""
+        """Run ``job`` over a partition range and wait for it. Steps that do not depend on a failed one go on.
+
+        Raises
+        ------
+        PipelineError
+            with the message of the first step that failed, when that was an error of ours.
+        RuntimeError
+            with its traceback, when it was another.
+        """
         tags = {RUN_TAG: run_id_of(self.context)}
         if partitions:
             tags |= {RANGE_START: partitions[0], RANGE_END: partitions[1]}
-        self.resolve(job).execute_in_process(
+        result = self.resolve(job).execute_in_process(
             instance=self.context.instance,
             tags=tags,
             asset_selection=assets,
             run_config={"ops": dict(ops or {}), "loggers": dict(self.loggers)},
+            raise_on_error=False,
         )
+        if not result.success:
+            raise _failure(result)
+
+
+def _failure(result: dg.ExecuteInProcessResult) -> Exception:
+    """The error that made a run fail, as an exception again."""
+    for event in result.all_events:
+        if event.is_step_failure and (error := event.step_failure_data.error):
+            first = error
+            while first.cause:
+                first = first.cause
+            kind = next((k for k in (UsageError, PipelineError) if _is(k, first.cls_name)), None)
+            if kind:
+                return kind(first.message.strip().partition(": ")[2])
+            return RuntimeError(error.to_string())
+    return PipelineError(f"run {result.run_id} failed; its log says why")
+
+
+def _is(kind: type[PipelineError], name: str | None) -> bool:
+    return name == kind.__name__ or any(_is(sub, name) for sub in kind.__subclasses__())
 
 
 def run_id_of(context: dg.OpExecutionContext | dg.AssetExecutionContext) -> str:

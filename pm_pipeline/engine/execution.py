@@ -95,8 +95,10 @@ def size_for_stake(
         taken = take(levels, lots * lot)
         return value(taken, Side.BUY) + fee(taken) if taken else 0
 
-    depth = sum(level.size for level in levels) // lot
-    return (bisect_right(range(depth + 1), stake, key=all_in) - 1) * lot
+    if not levels:
+        return 0
+    most = min(sum(level.size for level in levels), stake * MICRO // levels[0].price) // lot
+    return (bisect_right(range(most + 1), stake, key=all_in) - 1) * lot
 
 
 class TakerMarket:
@@ -132,7 +134,8 @@ class TakerMarket:
 
         lot, best = self._terms.config.lot, depth.levels[0].price
         asked = size_for_stake([Level(best, stake * MICRO // best)], stake, lot, fee)
-        size = size_for_stake(depth.levels, stake, lot, fee)
+        enough = depth.levels[0].size >= asked
+        size = asked if enough else size_for_stake(depth.levels, stake, lot, fee)
         smallest = max(self._min_size, lot)
         if asked < smallest or not size:
             spent, got = f"${from_micro(stake):f} buys {from_micro(asked):f}", from_micro(best)

@@ -30,6 +30,7 @@ class Reason(StrEnum):
     MARKET_CLOSED = "market_closed", "trading had ended"
     AFTER_RESOLUTION = "after_resolution", "the market had been paid out"
     NO_SCHEDULED_CLOSE = "no_scheduled_close", "the market names no scheduled close to count back from"
+    NO_DATA = "no_data", "the market's prices could not be read"
     NO_PRICE = "no_price", "no price was known that was fresh enough to decide on"
     NO_CANDIDATE = "no_candidate", "no outcome met the strategy's condition"
     TOO_CLOSE_TO_CLOSE = "too_close_to_close", "the scheduled close was too near for an entry"

@@ -4,11 +4,12 @@ A signal is checked when it enters a :class:`Signals`: one that rests on knowled
 a :class:`LookAheadError`, never a row.
 """
 
+import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Final, Self
+from typing import Final, Self, overload
 
 import pyarrow as pa
 
@@ -20,7 +21,16 @@ from pm_pipeline.markets.units import MICRO, Micro
 from pm_pipeline.warehouse.asof import LookAheadError
 from pm_pipeline.warehouse.schema import table
 
-__all__ = ["Action", "LookAheadError", "Signal", "SignalError", "Signals", "Skip"]
+__all__ = [
+    "Action",
+    "LookAheadError",
+    "Signal",
+    "SignalError",
+    "Signals",
+    "Skip",
+    "dump_skips",
+    "load_skips",
+]
 
 _SCHEMA: Final = table("backtest.signals").arrow
 
@@ -71,6 +81,16 @@ class Skip:
     outcome_index: int | None = None
 
 
+def dump_skips(skips: Iterable[Skip]) -> str:
+    """Skips as JSON text, to be kept beside the table of signals; exact to the nanosecond."""
+    return json.dumps([[s.ts, s.reason, s.detail, s.outcome_index] for s in skips])
+
+
+def load_skips(text: str) -> tuple[Skip, ...]:
+    """Read back what :func:`dump_skips` wrote."""
+    return tuple(Skip(*fields) for fields in json.loads(text))
+
+
 @dataclass(frozen=True, slots=True)
 class Signals(Sequence[Signal]):
     """The signals of one strategy on one market, in order of time, and what it passed over.
@@ -112,7 +132,13 @@ class Signals(Sequence[Signal]):
     def __iter__(self) -> Iterator[Signal]:
         return iter(self.items)
 
-    def __getitem__(self, index):  # type: ignore[no-untyped-def]  # the overloads would say no more
+    @overload
+    def __getitem__(self, index: int) -> Signal: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Signal, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> Signal | tuple[Signal, ...]:
         """The signal at ``index``, or a tuple of them for a slice."""
         return self.items[index]
 
@@ -121,7 +147,8 @@ class Signals(Sequence[Signal]):
         return tuple(s for s in self.items if s.ts <= t)
 
     def to_table(self, strategy: str, market_key: MarketKey | str, run_id: str) -> pa.Table:
-        """The rows of ``backtest.signals``. Times are cut to microseconds; ``skipped`` is not in it."""
+        """The rows of ``backtest.signals``. Times are cut to microseconds. ``skipped`` is not in it:
+        keep :func:`dump_skips` beside it."""
         rows = [
             {
                 "strategy": strategy,

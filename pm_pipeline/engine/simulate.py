@@ -13,7 +13,7 @@ from heapq import heappop, heappush
 
 from pm_pipeline.engine.execution import Execution, Refused, TakerMarket, Waiting
 from pm_pipeline.engine.exits import EndedBy, Trigger, first_exit
-from pm_pipeline.engine.fees import fee_model
+from pm_pipeline.engine.fees import FeeModel, fee_model
 from pm_pipeline.engine.ledger import Equity, Ledger
 from pm_pipeline.engine.reasons import Reason
 from pm_pipeline.engine.results import Rows, SimResult
@@ -29,14 +29,14 @@ from pm_pipeline.markets.rules import NoRuleError, RuleBook
 from pm_pipeline.markets.trade import Side
 from pm_pipeline.markets.units import MICRO, Micro, from_micro
 
-_Event = tuple[Nanos, "Priority", str, int, "MarketRun | None", Callable[[Nanos], None]]
+_Event = tuple[Nanos, "Priority", str, int, MarketRun, Callable[[Nanos], None]]
 """When, priority, market key, number within the market (the order ends here), whose, what to do."""
 
 
 class Priority(IntEnum):
     """Which event of one moment comes first.
 
-    Trading ends, money comes in, exits free cash and entries use it, and the clock sees the outcome.
+    Trading ends, money comes in, exits free cash and entries use it. The equity clock sees all of them.
     """
 
     CLOSE = 0
@@ -45,7 +45,6 @@ class Priority(IntEnum):
     BUY = 3
     TRIGGER = 4
     DECIDE = 5
-    CLOCK = 6
 
 
 def simulate(
@@ -87,24 +86,21 @@ class _Simulation:
         for given in inputs:
             self._admit(given)
         if self.heap:
-            now = self.heap[0][0] // DAY * DAY
-            self._record(now)
-            self._push(now + DAY, Priority.CLOCK, None, self._clock)
+            now = self.heap[0][0]
+            self._record(now // DAY * DAY)
             while self.heap:
                 now, _, _, _, run, act = heappop(self.heap)
+                self._record_midnights_before(now)
                 act(now)
-                if run is not None and run.idle:
+                if run.idle:
                     run.release()
             self._finish(now)
         return self.rows.result(self.terms.stamp)
 
     # ------------------------------------------------------------------ events
 
-    def _push(
-        self, at: Nanos, priority: Priority, run: MarketRun | None, act: Callable[[Nanos], None]
-    ) -> None:
-        key, number = ("", 0) if run is None else (run.key, run.number())
-        heappush(self.heap, (at, priority, key, number, run, act))
+    def _push(self, at: Nanos, priority: Priority, run: MarketRun, act: Callable[[Nanos], None]) -> None:
+        heappush(self.heap, (at, priority, run.key, run.number(), run, act))
 
     def _admit(self, given: MarketInput) -> None:
         run = MarketRun(given)
@@ -210,7 +206,6 @@ class _Simulation:
     ) -> Order:
         """Send an order; it meets the market after our latency and the venue's delay."""
         arrival = now + self.terms.latency + self.rules.delay(run.market, now)
-        model = fee_model(self.rules, run.market, arrival, self.terms.config.fees)
         order = Order(
             order_id=f"{self.strategy}/{run.key}/{now // 1000}/{run.number()}",
             outcome=outcome,
@@ -219,14 +214,27 @@ class _Simulation:
             decided_at=now,
             arrived_at=arrival,
             limit=limit,
-            model=model,
+            model=self._fees(run, arrival),
             decision_price=run.tape(outcome).mid_known_at(now),
             later_than=later_than,
-            fees=model.open_order() if side is Side.SELL else None,
         )
         run.orders.append(order)
         self._attempt_at(run, order, arrival)
         return order
+
+    def _fees(self, run: MarketRun, at: Nanos) -> FeeModel:
+        return fee_model(self.rules, run.market, at, self.terms.config.fees)
+
+    def _alive(self, run: MarketRun, order: Order, now: Nanos) -> bool:
+        """Whether the order may trade now; one that waited past a change of the fees gets the new ones."""
+        if order.done:
+            return False
+        try:
+            if now >= order.model.rule.valid_to:
+                order.model, order.fees = self._fees(run, now), None
+        except NoRuleError as error:
+            self._end_order(run, order, now, Refused(Reason.NO_RULE, str(error)))
+        return not order.done
 
     def _attempt_at(self, run: MarketRun, order: Order, at: Nanos) -> None:
         act, priority = (self._buy, Priority.BUY) if order.side is Side.BUY else (self._sell, Priority.SELL)
@@ -241,7 +249,7 @@ class _Simulation:
             self._reject(run, trip.outcome, now, Reason.NO_RULE, str(error))
 
     def _buy(self, run: MarketRun, order: Order, now: Nanos) -> None:
-        if order.done or order.entry is None:
+        if order.entry is None or not self._alive(run, order, now):
             return
         found = run.taker.buy(order.outcome, order.stake, order.limit, now, order.model)
         if isinstance(found, Waiting):
@@ -276,8 +284,9 @@ class _Simulation:
             self._push(trigger.at, Priority.TRIGGER, run, partial(self._trigger, run, trip, trigger))
 
     def _sell(self, run: MarketRun, order: Order, now: Nanos) -> None:
-        if order.done or order.fees is None:
+        if not self._alive(run, order, now):
             return
+        order.fees = order.fees or order.model.open_order()
         while True:
             trip, held = run.trips.get(order.outcome), self.ledger.position(run.holding(order.outcome)).size
             order.asked = max(order.asked, held)
@@ -354,17 +363,13 @@ class _Simulation:
             ended_by = EndedBy.VOID if payouts is None else EndedBy.SETTLEMENT
             self._end_trip(run, trip, now, ended_by, None if payouts is None else payouts[outcome])
 
-    def _clock(self, now: Nanos) -> None:
-        self._record(now)
-        if self.heap:
-            self._push(now + DAY, Priority.CLOCK, None, self._clock)
-
     def _finish(self, now: Nanos) -> None:
         """Mark what is still open at the last thing known of it, never at a guess of how it ends."""
         open_runs = [run for _, run in sorted(self.runs.items()) if run.trips]
         end = max([now, *(run.last_ts for run in open_runs)])
-        while self.last_record < end:
-            self._record(min(self.last_record // DAY * DAY + DAY, end))
+        self._record_midnights_before(end)
+        if self.last_record < end:
+            self._record(end)
         for run in open_runs:
             for outcome, trip in sorted(run.trips.items()):
                 trip.proceeds += self._mark(run, outcome, end)
@@ -389,6 +394,11 @@ class _Simulation:
     def _record(self, now: Nanos) -> None:
         self.rows.mark(now, self._equity(now))
         self.last_record = now
+
+    def _record_midnights_before(self, t: Nanos) -> None:
+        """A midnight is recorded once all its events have happened: when the next one is later."""
+        while (midnight := self.last_record // DAY * DAY + DAY) < t:
+            self._record(midnight)
 
     def _reject(self, run: MarketRun, outcome: int | None, at: Nanos, reason: str, detail: str) -> None:
         self.rows.rejection(run, outcome, at, reason, detail)

@@ -5,7 +5,7 @@ reason stands in ``ops.coverage``.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeAlias
@@ -18,7 +18,7 @@ from pm_pipeline.markets.market import Market
 from pm_pipeline.markets.resolution import Resolution, ResolutionStatus
 from pm_pipeline.sources.adapter import PlatformAdapter, Window
 from pm_pipeline.sources.errors import SourceError, UnsupportedError
-from pm_pipeline.warehouse.coverage import Coverage, write_coverage
+from pm_pipeline.warehouse.coverage import Coverage, CoverageStatus, read_coverage, write_coverage
 from pm_pipeline.warehouse.lake import Lake
 from pm_pipeline.warehouse.records import resolutions_to_table
 from pm_pipeline.warehouse.schema import table
@@ -65,19 +65,27 @@ class Outcome:
 
 
 async def ingest(
-    adapter: PlatformAdapter, lake: Lake, name: str, markets: Sequence[Market], *, concurrency: int = 8
+    adapter: PlatformAdapter,
+    lake: Lake,
+    name: str,
+    markets: Sequence[Market],
+    *,
+    concurrency: int = 8,
+    done: Callable[[Outcome], None] = lambda outcome: None,
 ) -> list[Outcome]:
     """Fill the partitions of table ``name`` for ``markets`` of one venue; outcomes in the same order.
 
-    At most ``concurrency`` markets are in memory at once. Errors of the source are outcomes; anything else
-    (a full disk, a bug) is raised.
+    At most ``concurrency`` markets are in memory at once; ``done`` hears of each. Errors of the source are
+    outcomes; anything else (a full disk, a bug) is raised.
     """
     gate = asyncio.Semaphore(concurrency)
     now = await adapter.now()
 
     async def one(market: Market) -> Outcome:
         async with gate:
-            return await _ingest_market(adapter, lake, name, market, now)
+            outcome = await _ingest_market(adapter, lake, name, market, now)
+        done(outcome)
+        return outcome
 
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(one(market)) for market in markets]
@@ -110,63 +118,91 @@ async def ingest_resolutions(
         )
         if key not in found:
             error = SourceError(f"{market.key.venue} said nothing about the state of {key}")
-            outcome = Outcome(key, report(rows=0, reason=str(error)), error)
+            outcome = Outcome(key, report(status=CoverageStatus.FAILED, rows=0, reason=str(error)), error)
         else:
             until = FOREVER if found[key].status in _FINAL else now
             rows = resolutions_to_table([found[key]], ingested_at=now)
             lake.write(name, key, rows, meta={ASKED_TO: str(until)})
-            outcome = Outcome(key, report(rows=1, reason=""))
+            outcome = Outcome(key, report(status=CoverageStatus.COMPLETE, rows=1, reason=""))
         write_coverage(lake, outcome.coverage)
         outcomes.append(outcome)
     return outcomes
 
 
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the last attempts to read some markets amount to."""
+
+    asked: int
+    quiet: tuple[str, ...]
+    failed: tuple[str, ...]
+
+    @property
+    def dead(self) -> bool:
+        """Whether more than half of the markets have gone quiet: then it is the source, not the markets."""
+        return 2 * len(self.quiet) > self.asked
+
+
+def verdict(lake: Lake, names: Iterable[str], markets: Sequence[Market]) -> Verdict:
+    """Look up how the last attempt to fill tables ``names`` for ``markets`` of one venue ended."""
+    found: dict[CoverageStatus, set[str]] = {status: set() for status in CoverageStatus}
+    for name in names:
+        for market in markets:
+            for coverage in read_coverage(lake, name, str(market.key)):
+                found[coverage.status].add(str(market.key))
+    quiet, failed = found[CoverageStatus.QUIET], found[CoverageStatus.FAILED]
+    return Verdict(len(markets), tuple(sorted(quiet)), tuple(sorted(failed)))
+
+
 def is_fresh(adapter: PlatformAdapter, lake: Lake, name: str, market: Market, now: Nanos) -> bool:
     """Whether the lake already holds all that the source could give for this partition."""
     info = lake.info(name, str(market.key))
+    if info is None:
+        return False
     wanted = now if name == "catalog.resolutions" else adapter.prices_window(market, now).end
-    return info is not None and int(info.meta.get(ASKED_TO, 0)) >= wanted
+    return int(info.meta.get(ASKED_TO, 0)) >= wanted
 
 
 async def _ingest_market(
     adapter: PlatformAdapter, lake: Lake, name: str, market: Market, now: Nanos
 ) -> Outcome:
     key = str(market.key)
-    window = adapter.prices_window(market, now)
-    report = partial(
-        Coverage,
-        table=name,
-        partition=(key,),
-        source=name,
-        asked_from=window.start,
-        asked_to=window.end,
-        ingested_at=now,
-    )
+    report = partial(Coverage, table=name, partition=(key,), source=name, ingested_at=now)
     nothing = partial(report, rows=0, gaps=0, got_from=None, got_to=None)
-    asked = {ASKED_TO: str(window.end)}
-    error: SourceError | None = None
+    window, error = Window(now, now), None
     try:
+        window = adapter.prices_window(market, now)
         rows = pa.Table.from_batches(
             [batch async for batch in FEEDS[name](adapter, market)], schema=table(name).arrow
         )
         got = _span(rows)
-        reason = "" if rows.num_rows else "the source has no rows"
         if name == "market_data.prices":
             _require_sound(key, got, window, now)
         _require_no_loss(lake, name, key, rows.num_rows)
-        lake.write(name, key, rows, meta=asked)
+        lake.write(name, key, rows, meta={ASKED_TO: str(window.end)})
         coverage = report(
+            asked_from=window.start,
+            asked_to=window.end,
             rows=rows.num_rows,
             got_from=got.start if got else None,
             got_to=got.end if got else None,
             gaps=_gaps(rows),
-            reason=reason,
+            status=CoverageStatus.COMPLETE if rows.num_rows else CoverageStatus.EMPTY,
+            reason="" if rows.num_rows else "the source has no rows",
         )
     except UnsupportedError as unsupported:
-        lake.write(name, key, table(name).arrow.empty_table(), meta=asked)
-        coverage = nothing(reason=str(unsupported))
+        lake.write(name, key, table(name).arrow.empty_table(), meta={ASKED_TO: str(window.end)})
+        coverage = nothing(
+            status=CoverageStatus.UNSUPPORTED,
+            asked_from=window.start,
+            asked_to=window.end,
+            reason=str(unsupported),
+        )
     except SourceError as failure:
-        error, coverage = failure, nothing(reason=str(failure))
+        quiet = isinstance(failure, QuietSourceError)
+        status = CoverageStatus.QUIET if quiet else CoverageStatus.FAILED
+        error = failure
+        coverage = nothing(status=status, asked_from=None, asked_to=now, reason=str(failure))
     write_coverage(lake, coverage)
     return Outcome(key, coverage, error)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from pm_pipeline.markets.clock import Nanos
 from pm_pipeline.markets.units import MICRO
 from pm_pipeline.warehouse.asof import Quotes
 
@@ -40,6 +41,18 @@ class Series:
         fresh = np.ones(len(ts), dtype=bool)
         fresh[1:] = ts[1:] > newest[:-1]
         return cls(ts[fresh], known_at[fresh], mid[fresh])
+
+    def every(self, step: Nanos, until: Nanos) -> "Series":
+        """The series as somebody sees it who looks at each multiple of ``step``: the last mid known by then.
+
+        ``known_at`` becomes the moment of looking, and a look that finds nothing new is left out. A moment
+        after ``until`` has not come yet, so a series cut there is a prefix of the whole one.
+        """
+        looked = -(-self.known_at // step) * step
+        last = np.ones(len(looked), dtype=bool)
+        last[:-1] = looked[1:] != looked[:-1]
+        last &= looked <= until
+        return Series(self.ts[last], looked[last], self.mid[last])
 
     def __len__(self) -> int:
         return len(self.ts)

@@ -1,5 +1,6 @@
 """Enter against a sudden move of the price, leave when it has come back."""
 
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -7,8 +8,8 @@ from pydantic import Field, model_validator
 
 from pm_pipeline.engine.reasons import Reason
 from pm_pipeline.engine.signals import Action, Signal, Signals, Skip
-from pm_pipeline.markets.clock import HOUR
-from pm_pipeline.markets.units import MICRO
+from pm_pipeline.markets.clock import HOUR, MINUTE
+from pm_pipeline.markets.units import MICRO, to_micro
 from pm_pipeline.strategies.base import BaseStrategy, StrategyParams
 from pm_pipeline.strategies.indicators import Series, logit, rolling_z
 from pm_pipeline.strategies.registry import REGISTRY
@@ -19,8 +20,10 @@ from pm_pipeline.warehouse.asof import AsOfView
 class MeanReversion(BaseStrategy["MeanReversion.Params"]):
     """Buy the outcome that fell when the z-score of the logit mid leaves ±entry; exit inside ±exit.
 
-    The z-score is taken against the last ``window`` points before (:func:`indicators.rolling_z`). A rise of
-    YES is faded by buying NO. One position at a time; it ends at the latest after ``max_hold_hours``.
+    The price is looked at every ``bar_minutes``. The z-score is taken against the ``window`` looks before
+    (:func:`indicators.rolling_z`), and the price must have moved by ``min_move`` dollars since the last look:
+    a smaller move cannot pay for spread and fees. A rise of YES is faded by buying NO. One position at a
+    time; it ends at the latest after ``max_hold_hours``.
     """
 
     name = "mean_reversion"
@@ -29,7 +32,11 @@ class MeanReversion(BaseStrategy["MeanReversion.Params"]):
     class Params(StrategyParams):
         """How far is far, and when to give up."""
 
-        window: int = Field(24, ge=3, le=10_000, description="points in the rolling mean")
+        bar_minutes: float = Field(15.0, gt=0, le=24 * 60, description="time between two looks, minutes")
+        window: int = Field(24, ge=3, le=10_000, description="looks in the rolling mean")
+        min_move: Decimal = Field(
+            Decimal("0.03"), ge=0, le=1, description="least move that is faded, dollars"
+        )
         entry_z: float = Field(2.5, gt=0, le=20, description="enter when |z| is above, standard deviations")
         exit_z: float = Field(0.5, ge=0, le=20, description="exit when |z| is below, standard deviations")
         max_hold_hours: float = Field(48.0, gt=0, le=24 * 90, description="time stop, hours after the entry")
@@ -49,21 +56,24 @@ class MeanReversion(BaseStrategy["MeanReversion.Params"]):
         if close is None:
             detail = "entries keep away from the scheduled close"
             return Signals.of([], [Skip(view.market.opened_at or 0, Reason.NO_SCHEDULED_CLOSE, detail)])
-        series = Series.of(view.quotes(0))
+        series = Series.of(view.quotes(0)).every(int(p.bar_minutes * MINUTE), view.until)
         z = rolling_z(logit(series.mid), p.window)
+        far = (np.abs(z) > p.entry_z) & (
+            np.abs(np.diff(series.mid, prepend=series.mid[:1])) >= to_micro(p.min_move)
+        )
         hold, last_entry = int(p.max_hold_hours * HOUR), close - int(p.min_hours_to_close * HOUR)
         signals: list[Signal] = []
         skips: list[Skip] = []
         held: Signal | None = None
         # only points beyond a threshold can change the state; the rest are never visited
-        for i in np.flatnonzero((np.abs(z) > p.entry_z) | (np.abs(z) < p.exit_z)).tolist():
+        for i in np.flatnonzero(far | (np.abs(z) < p.exit_z)).tolist():
             now, score = int(series.known_at[i]), float(z[i])
             if held is not None and held.exit_at is not None and now >= held.exit_at:
                 held = None
             if held is not None and abs(score) < p.exit_z:
                 signals.append(_signal(series, i, held.outcome_index, action=Action.EXIT, tag="reverted"))
                 held = None
-            elif held is None and abs(score) > p.entry_z:
+            elif held is None and far[i]:
                 if now > last_entry:
                     detail = f"z {score:.2f}, the first of its kind"
                     skips = skips or [Skip(now, Reason.TOO_CLOSE_TO_CLOSE, detail)]

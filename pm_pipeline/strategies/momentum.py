@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import Field
 
 from pm_pipeline.engine.signals import Action, Signal, Signals
-from pm_pipeline.markets.clock import HOUR
+from pm_pipeline.markets.clock import HOUR, MINUTE
 from pm_pipeline.markets.units import MICRO, to_micro
 from pm_pipeline.strategies.base import BaseStrategy, StrategyParams
 from pm_pipeline.strategies.indicators import Series, change_over, logit
@@ -18,6 +18,7 @@ from pm_pipeline.warehouse.asof import AsOfView
 class Momentum(BaseStrategy["Momentum.Params"]):
     """Buy YES when its logit mid rose by more than ``threshold`` within the look-back, NO when it fell so.
 
+    The price is looked at every ``bar_minutes``.
     After an entry the next one waits until the time exit of the first has passed.
     """
 
@@ -28,6 +29,7 @@ class Momentum(BaseStrategy["Momentum.Params"]):
     class Params(StrategyParams):
         """What is a move, and how the position ends."""
 
+        bar_minutes: float = Field(15.0, gt=0, le=24 * 60, description="time between two looks, minutes")
         lookback_hours: float = Field(6.0, gt=0, le=24 * 30, description="length of the move, hours")
         threshold: float = Field(0.5, gt=0, le=10, description="change of ln(p/(1-p)) that counts as a move")
         trailing: Decimal = Field(
@@ -41,7 +43,7 @@ class Momentum(BaseStrategy["Momentum.Params"]):
     def signals(self, view: AsOfView) -> Signals:
         """Entries only; the exits are rules of each position."""
         p = self.params
-        series = Series.of(view.quotes(0))
+        series = Series.of(view.quotes(0)).every(int(p.bar_minutes * MINUTE), view.until)
         change = change_over(series.ts, logit(series.mid), int(p.lookback_hours * HOUR))
         hold = int(p.max_hold_hours * HOUR)
         signals: list[Signal] = []

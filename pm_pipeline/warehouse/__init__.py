@@ -5,7 +5,7 @@ from pm_pipeline.warehouse.arrays import BookLog, Quote, Quotes, TradeArrays
 from pm_pipeline.warehouse.asof import AsOfView, LookAheadError, MarketData, open_view, view_of
 from pm_pipeline.warehouse.catalog import Catalog
 from pm_pipeline.warehouse.conform import Partition, SchemaError
-from pm_pipeline.warehouse.coverage import Coverage, read_coverage, write_coverage
+from pm_pipeline.warehouse.coverage import Coverage, CoverageStatus, read_coverage, write_coverage
 from pm_pipeline.warehouse.duck import connect, open_warehouse, publish
 from pm_pipeline.warehouse.files import Durability, StorageError
 from pm_pipeline.warehouse.lake import (
@@ -41,6 +41,7 @@ __all__ = [
     "BookReplay",
     "Catalog",
     "Coverage",
+    "CoverageStatus",
     "Durability",
     "Entry",
     "Lake",

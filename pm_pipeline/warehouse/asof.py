@@ -190,17 +190,10 @@ class AsOfView:
     def _not_later(self, t: Nanos) -> Nanos:
         if t > self.until:
             raise LookAheadError(
-                f"{_shown(t)} was asked of a view of {self.market.key} that ends at {_shown(self.until)}: "
-                "a strategy may only look back"
+                f"{format_time(t)} was asked of a view of {self.market.key} that ends at "
+                f"{format_time(self.until)}: a strategy may only look back"
             )
         return t
-
-
-def _shown(t: Nanos) -> str:
-    try:
-        return format_time(t)
-    except OverflowError:
-        return f"{t} ns (beyond the calendar)"
 
 
 def view_of(data: MarketData, until: Nanos = FOREVER) -> AsOfView:

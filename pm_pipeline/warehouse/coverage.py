@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 from urllib.parse import unquote
 
@@ -11,18 +12,35 @@ from pm_pipeline.warehouse.conform import Partition
 from pm_pipeline.warehouse.lake import Lake, PartitionInfo
 from pm_pipeline.warehouse.records import to_table, with_nanos
 
+
+class CoverageStatus(StrEnum):
+    """What became of a request.
+
+    ``COMPLETE``: rows came. ``EMPTY``: the source has none. ``UNSUPPORTED``: the venue does not offer this.
+    ``QUIET``: the rows end long before they should; nothing was written. ``FAILED``: the source could not be
+    read; nothing was written.
+    """
+
+    COMPLETE = "complete"
+    EMPTY = "empty"
+    UNSUPPORTED = "unsupported"
+    QUIET = "quiet"
+    FAILED = "failed"
+
+
 _TABLE: Final = "ops.coverage"
 _TIMES: Final = ("asked_from", "asked_to", "got_from", "got_to", "ingested_at")
-_AS_THEY_ARE: Final = ("source", "rows", "gaps", "reason")
+_AS_THEY_ARE: Final = ("source", "status", "rows", "gaps", "reason")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coverage:
-    """One source's answer for one partition. ``reason`` is empty when everything asked for came."""
+    """One source's answer for one partition. ``reason`` is empty when it is complete."""
 
     table: str
     partition: Partition
     source: str
+    status: CoverageStatus
     asked_from: Nanos | None
     asked_to: Nanos | None
     got_from: Nanos | None
@@ -34,8 +52,8 @@ class Coverage:
 
     @property
     def complete(self) -> bool:
-        """Whether the source gave everything that was asked."""
-        return not self.reason and not self.gaps
+        """Whether the source gave rows, without a gap."""
+        return self.status is CoverageStatus.COMPLETE and not self.gaps
 
 
 def partition_text(partition: Partition | str) -> str:
@@ -74,7 +92,8 @@ def read_coverage(lake: Lake, table: str, partition: Partition | str) -> list[Co
         Coverage(
             table=row["table_name"],
             partition=tuple(unquote(part) for part in row["partition"].split("/")),
-            **{name: row[name] for name in (*_AS_THEY_ARE, *_TIMES)},
+            **{name: row[name] for name in (*_AS_THEY_ARE, *_TIMES)}
+            | {"status": CoverageStatus(row["status"])},
         )
         for row in with_nanos(lake.read(_TABLE, key), _TIMES).to_pylist()
     ]

@@ -457,6 +457,7 @@ _DECLARED: Final = (
             _text("table_name", "table that was filled"),
             _text("partition", "its partition"),
             _text("source", "endpoint"),
+            _text("status", "complete, empty, unsupported, quiet or failed: see warehouse.coverage"),
             _maybe("asked_from", Kind.TIME, "start of the window asked"),
             _maybe("asked_to", Kind.TIME, "end of the window asked"),
             _maybe("got_from", Kind.TIME, "first row"),

@@ -20,6 +20,7 @@ from pm_pipeline.engine import (
 from pm_pipeline.engine.tape import Tape
 from pm_pipeline.markets import MICRO, Market, MarketKey, Resolution, ResolutionStatus
 from pm_pipeline.markets.clock import SECOND
+from pm_pipeline.markets.rules import RuleBook
 from pm_pipeline.warehouse.asof import MarketData
 from pm_pipeline_tests.warehouse import builders as warehouse
 
@@ -93,7 +94,11 @@ def leave(ts: int, outcome: int = 0, **stated: Any) -> Signal:
 
 
 def resolved(
-    closed: int, paid: int, payouts: tuple[int, ...] = (MICRO, 0), key: str = "polymarket:1", **more: Any
+    closed: int,
+    paid: int,
+    payouts: tuple[int, ...] | None = (MICRO, 0),
+    key: str = "polymarket:1",
+    **more: Any,
 ) -> Resolution:
     return Resolution(
         **{
@@ -128,10 +133,11 @@ def run(
     *inputs: MarketInput,
     scenario: Scenario = Scenario.BASE,
     config: RunConfig | None = None,
+    rules: RuleBook | None = None,
     **changes: Any,
 ) -> SimResult:
     chosen = config or RunConfig(execution=execution(**changes))
-    return simulate(inputs, chosen, scenario, strategy="test", run_id="r1")
+    return simulate(inputs, chosen, scenario, strategy="test", run_id="r1", rules=rules)
 
 
 def reasons(result: SimResult) -> list[str]:

@@ -23,7 +23,17 @@ from pm_pipeline.markets import MICRO, Level, Side, to_micro
 from pm_pipeline.markets.clock import FOREVER, parse_time
 from pm_pipeline.markets.rules import RuleBook
 from pm_pipeline.warehouse.asof import MarketData
-from pm_pipeline_tests.engine.builders import at, bbo, book, data, doc_table, execution, market, mids, snapshot
+from pm_pipeline_tests.engine.builders import (
+    at,
+    bbo,
+    book,
+    data,
+    doc_table,
+    execution,
+    market,
+    mids,
+    snapshot,
+)
 from pm_pipeline_tests.shared import SHARED, needs_shared
 from pm_pipeline_tests.warehouse import builders as warehouse
 
@@ -49,7 +59,9 @@ def golden(name: str) -> Any:
 @needs_shared
 def test_the_walk_reaches_the_marginal_price_of_polymarkets_own_client() -> None:
     for case in golden("polymarket_market_price_walk.json")["cases"]:
-        levels = [Level(to_micro(x["price"]), to_micro(x["size"])) for x in case["levels_api_order_worst_first"]]
+        levels = [
+            Level(to_micro(x["price"]), to_micro(x["size"])) for x in case["levels_api_order_worst_first"]
+        ]
         levels.sort(reverse=case["side"] == "sell")
         amount = case["amount"] * MICRO
         if case["side"] == "buy":
@@ -138,7 +150,11 @@ def test_a_reset_gives_all_levels_back() -> None:
 
 
 def test_nothing_fills_across_a_gap() -> None:
-    rows = [*snapshot(1, [(45, 100)], [(48, 50)]), warehouse.event(3, "gap"), *snapshot(9, [(45, 9)], [(48, 9)])]
+    rows = [
+        *snapshot(1, [(45, 100)], [(48, 50)]),
+        warehouse.event(3, "gap"),
+        *snapshot(9, [(45, 9)], [(48, 9)]),
+    ]
     found = taker(data(market(), book(rows))).buy(0, MICRO, None, at(4), FREE)
     assert isinstance(found, Waiting)
     assert (found.reason, found.until) == (Reason.BOOK_GAP, at(9))

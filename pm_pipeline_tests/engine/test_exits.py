@@ -52,9 +52,14 @@ def test_a_time_that_passed_while_the_entry_waited_ends_it_at_once() -> None:
 
 
 def test_the_end_of_the_data_ends_no_position() -> None:
-    assert first_exit(tape(data(market(), bbo(PATH))).outcome(0), at(400), enter(0, stop_price=cents(99))) is None
+    assert (
+        first_exit(tape(data(market(), bbo(PATH))).outcome(0), at(400), enter(0, stop_price=cents(99)))
+        is None
+    )
 
 
 def test_the_rules_are_those_of_the_page_in_their_order() -> None:
     page = [row["rule"] for row in doc_table("engine.md", "Exit rules")]
-    assert page == [str(r) for r in EndedBy if r in {EndedBy.STOP, EndedBy.TRAILING, EndedBy.TARGET, EndedBy.TIME}]
+    assert page == [
+        str(r) for r in EndedBy if r in {EndedBy.STOP, EndedBy.TRAILING, EndedBy.TARGET, EndedBy.TIME}
+    ]

@@ -40,7 +40,9 @@ def test_a_latency_below_the_floor_stamps_the_run(
     assert (terms.latency, terms.stamp) == (expected, stamp)
 
 
-@pytest.mark.parametrize("wrong", [{"latency": -1}, {"half_spread": -1}, {"depth_usd": 0}, {"lot": 0}], ids=str)
+@pytest.mark.parametrize(
+    "wrong", [{"latency": -1}, {"half_spread": -1}, {"depth_usd": 0}, {"lot": 0}], ids=str
+)
 def test_impossible_settings_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(UsageError, match=next(iter(wrong))):
         ExecutionConfig(**wrong)  # type: ignore[arg-type]

@@ -7,7 +7,9 @@ from pm_pipeline_tests.engine.builders import at, doc_table, resolved, void
 
 
 def test_the_transitions_are_those_of_the_page() -> None:
-    page = {row["from"]: {x for x in row["to"].split(", ") if x} for row in doc_table("engine.md", "Settlement")}
+    page = {
+        row["from"]: {x for x in row["to"].split(", ") if x} for row in doc_table("engine.md", "Settlement")
+    }
     assert page == {str(state): {str(x) for x in after} for state, after in TRANSITIONS.items()}
 
 

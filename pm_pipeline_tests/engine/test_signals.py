@@ -5,6 +5,7 @@ import pytest
 
 from pm_pipeline.engine import Action, LookAheadError, SignalError, Signals, Skip
 from pm_pipeline.engine.reasons import Reason
+from pm_pipeline.engine.signals import dump_skips, load_skips
 from pm_pipeline.markets import MICRO
 from pm_pipeline.warehouse.schema import table
 from pm_pipeline_tests.engine.builders import at, doc_table, enter, leave
@@ -15,6 +16,7 @@ def test_signals_are_sorted_by_time_then_outcome() -> None:
     assert [(s.ts, s.outcome_index) for s in signals] == [(at(3), 0), (at(3), 1), (at(5), 0)]
     assert len(signals) == 3
     assert signals[0].action is Action.ENTER
+    assert signals[1:] == signals.items[1:]
     assert signals.until(at(4)) == signals.items[:2]
 
 
@@ -64,6 +66,11 @@ def test_the_table_has_the_declared_schema_and_reads_back_as_written() -> None:
     rows = signals.to_table("s", "polymarket:1", "r")
     assert rows.schema == table("backtest.signals").arrow
     assert Signals.from_table(rows, skipped) == signals
+
+
+def test_skips_kept_as_text_read_back_as_they_were() -> None:
+    skips = (Skip(at(1) + 1, Reason.NO_PRICE, "none"), Skip(at(2), "own", "", 1))
+    assert load_skips(dump_skips(skips)) == skips
 
 
 def test_no_signals_are_an_empty_table() -> None:

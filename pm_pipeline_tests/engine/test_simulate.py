@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
@@ -26,7 +27,8 @@ from pm_pipeline.engine import (
 from pm_pipeline.engine.simulate import Priority
 from pm_pipeline.errors import UsageError
 from pm_pipeline.markets import MICRO, Resolution, ScheduleEvidence
-from pm_pipeline.markets.clock import DAY, to_nanos
+from pm_pipeline.markets.clock import DAY, to_datetime, to_nanos
+from pm_pipeline.markets.rules import RuleBook
 from pm_pipeline.warehouse.asof import MarketData
 from pm_pipeline.warehouse.schema import table
 from pm_pipeline_tests.engine.builders import (
@@ -299,7 +301,9 @@ def test_a_partial_exit_goes_on_when_the_book_is_refilled() -> None:
         warehouse.level(30, "bid", 38, 100),
     ]
     result = run(given(book(rows), [enter(1, stake=42 * MICRO), leave(11)], resolved(500, 900)))
-    sales = [(to_nanos(f["ts"]), f["price"], f["size"]) for f in result.fills.to_pylist() if f["side"] == "sell"]
+    sales = [
+        (to_nanos(f["ts"]), f["price"], f["size"]) for f in result.fills.to_pylist() if f["side"] == "sell"
+    ]
     assert sales == [
         (at(12), 400_000, 30 * MICRO),
         (at(20), 390_000, 50 * MICRO),
@@ -338,21 +342,25 @@ def test_two_exits_sell_the_position_once() -> None:
     path = bbo([(0, 40, 42), (60, 50, 52), (120, 44, 46)])
     result = run(given(path, [enter(5, target_price=cents(50)), leave(119)], resolved(500, 900)))
     assert reasons(result) == ["no_position"]
-    assert sum(f["size"] for f in result.fills.to_pylist() if f["side"] == "sell") == only(result.trips)["size"]
+    assert (
+        sum(f["size"] for f in result.fills.to_pylist() if f["side"] == "sell") == only(result.trips)["size"]
+    )
 
 
 def test_an_exit_whose_fee_cannot_be_paid_is_refused() -> None:
+    # one contract at 50 cents and a fee of 2 cents take all; a hundredth sold at a cent costs a cent of fee
     config = RunConfig(
-        bankroll=2 * MICRO,
-        stake=2 * MICRO,
+        bankroll=520_000,
+        stake=520_000,
         max_stake_fraction=Decimal(1),
-        execution=execution(fees="venue", lot=MICRO),
+        execution=execution(fees="venue"),
     )
-    moment = 17_000_000  # a day in 2026 at which Kalshi rounds fees up to the cent
-    path = bbo([(moment, 1, 96), (moment + 60, 1, 96)], KALSHI)
-    signals = [enter(moment + 5), leave(moment + 30)]
-    of = market(KALSHI)
-    assert reasons(run(given(path, signals, of=of), config=config)) == []
+    rows = [*snapshot(0, [], [(50, 10)]), warehouse.level(10, "bid", 1, 0) | {"size": 10_000}]
+    inputs = given(book(rows, KALSHI), [enter(1), leave(11)], of=market(KALSHI))
+    result = run(inputs, config=config)
+    row = only(result.rejections)
+    assert (row["reason"], row["detail"]) == ("insufficient_cash", "the fee is $0.010000")
+    assert last_equity(result)["cash"] == 0
 
 
 def test_skips_of_the_strategy_end_as_rejections() -> None:
@@ -386,19 +394,59 @@ def test_a_time_before_the_rules_of_the_venue_is_refused() -> None:
     assert reasons(run(given(FLAT, [early], of=of))) == ["no_rule"]
 
 
+def rules_until(second: int, **later: str) -> RuleBook:
+    """Polymarket's rules, which end at a time, or go on with these cells."""
+    rows = RuleBook.default().to_rows()
+    kept = [r for r in rows if r["venue"] == "polymarket" and r["scope"] == "*"]
+    now = to_datetime(at(second))
+    held = [r for r in kept if r["valid_from"] < now and (r["valid_to"] is None or r["valid_to"] > now)]  # type: ignore[operator]
+    ended = [{**r, "valid_to": now} for r in held]
+    changed = [
+        {**r, "valid_from": now, "value": json.dumps(json.loads(str(r["value"])) | later)}
+        for r in held
+        if r["rule"] == "fee_schedule"
+    ]
+    others = [{**r, "valid_from": now} for r in held if r["rule"] != "fee_schedule"]
+    return RuleBook.from_rows([*ended, *(changed + others if later else [])])
+
+
+@pytest.mark.parametrize(
+    ("path", "signal"),
+    [
+        (bbo([(0, 40, 42), (120, 50, 52)]), enter(5, target_price=cents(50))),
+        (bbo([(0, 40, None), (120, 40, 42)]), enter(5)),
+        (bbo([(0, 40, 42)]), enter(110)),
+    ],
+    ids=["trigger", "waiting order", "decision"],
+)
+def test_where_the_rules_end_nothing_is_guessed(path: dict[str, pa.Table], signal: Signal) -> None:
+    found = run(given(path, [signal], resolved(500, 900)), rules=rules_until(105), fees="venue")
+    assert reasons(found) == ["no_rule"]
+
+
+def test_an_exit_that_waits_past_a_change_of_the_fees_pays_the_new_ones() -> None:
+    path = bbo([(0, 40, 42), (90, None, 42), (120, 50, 52)])
+    rules = rules_until(100, taker_rate="0.04")
+    result = run(
+        given(path, [enter(5, stake=21 * MICRO), leave(95)], resolved(500, 900)), rules=rules, fees="venue"
+    )
+    # 50 contracts at 50 cents: 50 x 0.04 x 0.25
+    assert [fill["fee"] for fill in result.fills.to_pylist()] == [0, 500_000]
+
+
 def test_the_stamp_tells_a_latency_below_the_floor() -> None:
     assert run(latency=0).stamp == "OPTIMISTIC"
     assert run().stamp == ""
 
 
 def test_nonsense_is_refused_before_anything_is_simulated() -> None:
-    with pytest.raises(SignalError, match="2 outcomes, none is number 2"):
+    with pytest.raises(SignalError, match="has no outcome 2"):
         run(given(FLAT, [enter(5, 2)]))
     with pytest.raises(UsageError, match="given twice"):
         run(given(FLAT, []), given(FLAT, []))
     for wrong in ({"bankroll": 0}, {"stake": 0}, {"max_stake_fraction": Decimal(0)}):
         with pytest.raises(UsageError):
-            RunConfig(**wrong)  # type: ignore[arg-type]
+            RunConfig(**wrong)
 
 
 def test_a_market_is_loaded_at_its_first_signal_and_let_go_after_its_last() -> None:
@@ -434,7 +482,9 @@ def test_a_market_is_loaded_at_its_first_signal_and_let_go_after_its_last() -> N
 
 
 def test_the_order_of_events_is_that_of_the_page() -> None:
-    assert [row["first to last"] for row in doc_table("engine.md", "Order of events")] == [p.name for p in Priority]
+    assert [row["first to last"] for row in doc_table("engine.md", "Order of events")] == [
+        p.name for p in Priority
+    ]
 
 
 def test_worse_terms_never_end_better() -> None:
@@ -476,7 +526,10 @@ def test_the_books_balance_and_the_order_of_markets_changes_nothing(
     inputs = []
     for n, (path, wants, ending, closed) in enumerate(markets):
         key = f"polymarket:{n}"
-        rows = [(i * 60, bid, bid + spread if bid + spread < 100 else None) for i, (bid, spread) in enumerate(path)]
+        rows = [
+            (i * 60, bid, bid + spread if bid + spread < 100 else None)
+            for i, (bid, spread) in enumerate(path)
+        ]
         signals = [
             enter(t, outcome, stop_price=cents(stop), trailing=cents(trailing))
             if entering

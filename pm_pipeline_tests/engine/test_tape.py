@@ -6,7 +6,11 @@ from pm_pipeline.markets import Side, TickRange
 from pm_pipeline_tests.engine.builders import at, bbo, book, cents, data, market, mids, snapshot, tape
 from pm_pipeline_tests.warehouse import builders as warehouse
 
-TAPERED = (TickRange(1_000, 100_000, 1_000), TickRange(100_000, 900_000, 10_000), TickRange(900_000, 999_000, 1_000))
+TAPERED = (
+    TickRange(1_000, 100_000, 1_000),
+    TickRange(100_000, 900_000, 10_000),
+    TickRange(900_000, 999_000, 1_000),
+)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +61,13 @@ def test_rows_are_put_in_the_order_in_which_they_were_true() -> None:
 
 def test_the_last_mark_is_kept_while_nobody_bids() -> None:
     path = tape(data(market(), bbo([(0, 40, 44), (60, None, 44)]))).outcome(0)
-    assert [path.mark(at(t), Mark.BID) for t in (-1, 0, 59, 60, 999)] == [None, 400_000, 400_000, 400_000, 400_000]
+    assert [path.mark(at(t), Mark.BID) for t in (-1, 0, 59, 60, 999)] == [
+        None,
+        400_000,
+        400_000,
+        400_000,
+        400_000,
+    ]
 
 
 def test_a_mark_may_be_the_mid() -> None:

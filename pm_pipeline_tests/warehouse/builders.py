@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from pm_pipeline.markets import Instrument, Market, MarketKey, ScheduleEvidence, TickRange
-from pm_pipeline.warehouse import Lake, to_table
+from pm_pipeline.warehouse import Lake, table, to_table
 
 KEY = "polymarket:1"
 T0 = 1_760_000_000_000_000_000
@@ -80,12 +80,26 @@ def at(second: int) -> int:
     return T0 + second * 1_000_000_000
 
 
+def runs(run_id: str, count: int) -> pa.Table:
+    """``count`` rows of backtest.runs whose seed is ``count``."""
+    row: dict[str, Any] = {
+        "run_id": run_id,
+        "started_at": T0,
+        "finished_at": None,
+        "status": "success",
+        "world": "SANDBOX",
+        "config": "{}",
+        "seed": count,
+        "code_version": "1",
+        "data_fingerprint": "f",
+    }
+    return to_table("backtest.runs", {name: [value] * count for name, value in row.items()})
+
+
 def _observed(name: str, rows: Sequence[dict[str, Any]], key: str) -> pa.Table:
     rows = [{"known_at": row["ts"]} | row for row in rows]
     columns: dict[str, Any] = {column: [row[column] for row in rows] for column in (rows[0] if rows else ())}
     if not rows:
-        from pm_pipeline.warehouse import table
-
         return table(name).arrow.empty_table()
     columns |= {
         "market_key": [key] * len(rows),

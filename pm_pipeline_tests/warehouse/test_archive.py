@@ -7,7 +7,6 @@ import pytest
 import zstandard
 
 from pm_pipeline.warehouse import ArchiveError, PageArchive, StorageError, canonical_request
-from pm_pipeline.warehouse import archive as archive_module
 from pm_pipeline_tests.warehouse.builders import T0
 
 REQUEST = "GET https://example.test/markets?limit=2"
@@ -121,7 +120,7 @@ def test_a_line_that_does_not_fit_is_taken_back(tmp_path: Path, monkeypatch: pyt
     archive = PageArchive(tmp_path)
     put(archive, b"whole", T0)
     write = os.write
-    monkeypatch.setattr(archive_module.os, "write", lambda fd, line: write(fd, line[:7]))
+    monkeypatch.setattr(os, "write", lambda fd, line: write(fd, line[:7]))
     with pytest.raises(StorageError, match="the disk is full"):
         put(archive, b"next", T0 + 1)
     monkeypatch.undo()

@@ -181,7 +181,7 @@ def test_the_book_is_right_whichever_way_the_times_go() -> None:
 
 
 def test_trades_carry_their_outcome_wallet_and_block_flag() -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"ts": 2, "outcome_index": 1, "price": 7, "size": 8, "wallet": "0xa"},
         {"ts": 1, "is_block": True, "known_at": 3},
     ]

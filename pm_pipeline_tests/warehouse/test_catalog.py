@@ -74,7 +74,11 @@ def rich_lake(path: Path) -> Lake:
         event_id="900",
         instruments=(Instrument(key, 0, "Yes", "1111"), Instrument(key, 1, "No", "2222")),
     )
-    strike = {"event_id": "KXHIGHNY-26JUL10", "group_key": "kalshi:KXHIGHNY-26JUL10", "exclusive_group": True}
+    strike: dict[str, Any] = {
+        "event_id": "KXHIGHNY-26JUL10",
+        "group_key": "kalshi:KXHIGHNY-26JUL10",
+        "exclusive_group": True,
+    }
     read_on(
         lake,
         0,

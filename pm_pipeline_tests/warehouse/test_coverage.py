@@ -4,13 +4,14 @@ from pathlib import Path
 import pytest
 
 from pm_pipeline.errors import UsageError
-from pm_pipeline.warehouse import Coverage, read_coverage, write_coverage
+from pm_pipeline.warehouse import Coverage, CoverageStatus, read_coverage, write_coverage
 from pm_pipeline_tests.warehouse.builders import KEY, T0, lake_at
 
 RECORD = Coverage(
     table="market_data.prices",
     partition=(KEY,),
     source="clob",
+    status=CoverageStatus.COMPLETE,
     asked_from=T0,
     asked_to=T0 + 10**12,
     got_from=T0,
@@ -24,7 +25,9 @@ RECORD = Coverage(
 
 def test_coverage_is_read_back_a_record_per_source(tmp_path: Path) -> None:
     lake = lake_at(tmp_path)
-    other = replace(RECORD, source="archive", gaps=2, asked_from=None, reason="history expired")
+    other = replace(
+        RECORD, source="archive", gaps=2, asked_from=None, status=CoverageStatus.EMPTY, reason="no rows"
+    )
     write_coverage(lake, [RECORD, other])
     assert read_coverage(lake, RECORD.table, KEY) == [other, RECORD]
     assert (RECORD.complete, other.complete, replace(RECORD, gaps=1).complete) == (True, False, False)

@@ -4,6 +4,7 @@ import sys
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -15,10 +16,12 @@ from pm_pipeline.markets.keys import MarketKey
 from pm_pipeline.warehouse import (
     TABLES,
     Coverage,
+    CoverageStatus,
     Lake,
     LockTimeoutError,
     StorageError,
     connect,
+    duck,
     file_lock,
     open_warehouse,
     publish,
@@ -50,7 +53,7 @@ def filled(path: Path) -> Lake:
     return lake
 
 
-def rows(connection: duckdb.DuckDBPyConnection, query: str) -> list[tuple[object, ...]]:
+def rows(connection: duckdb.DuckDBPyConnection, query: str) -> list[tuple[Any, ...]]:
     return connection.execute(query).fetchall()
 
 
@@ -67,7 +70,7 @@ def test_columns_have_exact_types_and_values(tmp_path: Path) -> None:
         ]
         first = datetime.fromtimestamp(T0 // 10**9 + 1, UTC)
         assert rows(connection, "SELECT min(ts) FROM market_data.prices") == [(first,)]
-        types = dict(
+        types: dict[str, str] = dict(
             rows(
                 connection,
                 "SELECT table_name || '.' || column_name, data_type FROM information_schema.columns "
@@ -120,14 +123,15 @@ def test_ids_stay_text_and_hostile_keys_are_read(tmp_path: Path) -> None:
     assert sorted(found) == sorted((f"polymarket:{native}", "VARCHAR") for native in ids)
 
 
-@pytest.mark.parametrize("folder", ["plain", "with [brackets] and *", "it's", "venue=poly"])
+@pytest.mark.parametrize("folder", ["plain", "with [brackets] and *", "it's", "market_key=10"])
 def test_the_lake_may_lie_anywhere(tmp_path: Path, folder: str) -> None:
     lake = filled(tmp_path / folder)
     publish(lake, tmp_path / folder / "warehouse.duckdb")
     with open_warehouse(tmp_path / folder / "warehouse.duckdb") as connection:
-        assert rows(connection, "SELECT count(*) FROM market_data.prices") == [(2,)]
+        assert rows(connection, "SELECT market_key FROM market_data.prices") == [(KEY,), (KEY,)]
+        assert rows(connection, "SELECT market_key FROM catalog.resolutions") == [(KEY,)]
     with connect(lake) as connection:
-        assert rows(connection, "SELECT count(*) FROM market_data.prices") == [(2,)]
+        assert rows(connection, "SELECT market_key FROM market_data.prices") == [(KEY,), (KEY,)]
 
 
 def test_a_view_sees_partitions_written_after_it(tmp_path: Path) -> None:
@@ -171,7 +175,7 @@ def test_publishing_twice_shows_the_lake_of_the_second_time(tmp_path: Path) -> N
             ([Decimal("0.5"), Decimal("0.5")],),
             ([Decimal(1), Decimal(0)],),
         ]
-        kinds = dict(
+        kinds: dict[str, str] = dict(
             rows(
                 connection,
                 "SELECT table_schema || '.' || table_name, table_type FROM information_schema.tables",
@@ -187,6 +191,22 @@ def test_publishing_twice_shows_the_lake_of_the_second_time(tmp_path: Path) -> N
         "warehouse.duckdb",
         "warehouse.duckdb.lock",
     }
+
+
+def test_copied_tables_are_read_from_a_snapshot_that_no_writer_can_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake, path = filled(tmp_path), tmp_path / "warehouse.duckdb"
+    create = duck._create
+
+    def replaced_meanwhile(*arguments: Any) -> None:
+        lake.write(RESOLUTIONS, KEY, resolutions_to_table([resolved((1_000_000, 0))] * 3, T0))
+        create(*arguments)
+
+    monkeypatch.setattr(duck, "_create", replaced_meanwhile)
+    monkeypatch.setattr(duck, "TABLES", {RESOLUTIONS: TABLES[RESOLUTIONS]})
+    assert publish(lake, path) == {RESOLUTIONS: 1}
+    assert publish(lake, path) == {RESOLUTIONS: 3}
 
 
 def test_views_work_from_another_working_directory(tmp_path: Path) -> None:
@@ -221,10 +241,11 @@ def test_the_published_file_explains_its_tables_and_columns(tmp_path: Path) -> N
             (f"{schema}.{name}", column): comment
             for schema, name, column, comment in rows(
                 connection,
-                "SELECT schema_name, table_name, column_name, comment FROM duckdb_columns() WHERE NOT internal",
+                "SELECT schema_name, table_name, column_name, comment FROM duckdb_columns() "
+                "WHERE NOT internal",
             )
         }
-        meanings = dict(
+        meanings: dict[str, str] = dict(
             rows(
                 connection,
                 "SELECT schema_name || '.' || table_name, comment FROM duckdb_tables() UNION ALL "
@@ -247,12 +268,18 @@ def test_the_published_file_cannot_be_written_by_its_readers(tmp_path: Path) -> 
 def test_a_reader_keeps_publishers_out_and_readers_in(tmp_path: Path) -> None:
     lake, path = filled(tmp_path), tmp_path / "warehouse.duckdb"
     publish(lake, path)
-    with open_warehouse(path), open_warehouse(path, timeout_s=0):
-        with pytest.raises(LockTimeoutError, match="is in use"):
-            publish(lake, path, timeout_s=0)
-    with file_lock(path, mode="exclusive", timeout_s=0), pytest.raises(LockTimeoutError):
-        with open_warehouse(path, timeout_s=0):
-            pass
+    with (
+        open_warehouse(path),
+        open_warehouse(path, timeout_s=0),
+        pytest.raises(LockTimeoutError, match="is in use"),
+    ):
+        publish(lake, path, timeout_s=0)
+    with (
+        file_lock(path, mode="exclusive", timeout_s=0),
+        pytest.raises(LockTimeoutError),
+        open_warehouse(path, timeout_s=0),
+    ):
+        pass
     publish(lake, path, timeout_s=0)
 
 
@@ -326,6 +353,7 @@ def test_coverage_is_visible_in_the_published_file(tmp_path: Path) -> None:
         table=PRICES,
         partition=(KEY,),
         source="clob",
+        status=CoverageStatus.EMPTY,
         asked_from=T0,
         asked_to=T0,
         got_from=None,

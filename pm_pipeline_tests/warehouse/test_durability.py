@@ -133,13 +133,14 @@ _WRITER = """
 import sys
 from pathlib import Path
 from pm_pipeline.warehouse import Lake
-from pm_pipeline_tests.warehouse.builders import prices
+from pm_pipeline_tests.warehouse.builders import prices, runs
 
 lake, number = Lake(Path(sys.argv[1])), int(sys.argv[2])
 for turn in range(1, 21):
     for n in range(3):
         key = f"polymarket:{number}-{n}"
         lake.write("market_data.prices", key, prices([{"ts": t, "mid": turn} for t in range(turn)], key))
+        lake.write("backtest.runs", f"{number}-{n}", runs(f"{number}-{n}", turn))
 print("done")
 """
 
@@ -183,6 +184,7 @@ def test_many_writers_a_publisher_and_a_reader_do_not_disturb_each_other(tmp_pat
     with open_warehouse(path) as connection:
         query = "SELECT count(DISTINCT market_key), count(*), min(mid), max(mid) FROM market_data.prices"
         [(markets, rows, low, high)] = connection.execute(query).fetchall()
+        assert connection.execute("SELECT count(*), min(seed) FROM backtest.runs").fetchall() == [(240, 20)]
     assert (markets, rows) == (12, 240)
     assert (str(low), str(high)) == ("0.000020", "0.000020")
     assert not list(tmp_path.rglob(".tmp-*"))

@@ -390,6 +390,39 @@ def test_a_deleted_partition_is_gone(tmp_path: Path) -> None:
     assert lake.partitions(PRICES) == []
 
 
+@pytest.mark.parametrize("links", [True, False])
+def test_a_snapshot_keeps_the_rows_of_its_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    lake = lake_at(tmp_path)
+    for key in (KEY, "polymarket:2"):
+        lake.write(PRICES, key, prices([{"ts": 1, "mid": 1}], key))
+    if not links:  # as on a file system that has none
+        monkeypatch.setattr(Path, "hardlink_to", _refused)
+    with lake.snapshot(PRICES) as folder:
+        lake.write(PRICES, KEY, prices([{"ts": 1, "mid": 2}]))
+        lake.delete(PRICES, "polymarket:2")
+        kept = [pq.read_table(path).column("mid").to_pylist() for path in folder.glob("*/*.parquet")]
+        assert kept == [[1], [1]]
+        assert lake.partitions(PRICES) == [(KEY,)]
+        assert lake.sweep(3600) == []
+    assert not folder.exists()
+
+
+def _refused(self: Path, target: Path) -> None:
+    raise PermissionError(1, "hard links are not supported", str(target))
+
+
+def test_the_sweep_removes_a_snapshot_left_by_a_killed_publisher(tmp_path: Path) -> None:
+    lake = lake_at(tmp_path)
+    lake.write(PRICES, KEY, two_prices())
+    left = lake.root / ".tmp-1-dead"
+    (left / "ab").mkdir(parents=True)
+    (left / "ab" / "x.parquet").hardlink_to(lake.paths(PRICES)[0])
+    assert lake.sweep(-1) == [left]
+    assert lake.read(PRICES, KEY).equals(two_prices())
+
+
 def test_the_sweep_removes_old_leftovers_only(tmp_path: Path) -> None:
     lake = lake_at(tmp_path)
     lake.write(PRICES, KEY, two_prices())
@@ -417,7 +450,7 @@ def test_a_damaged_file_is_named_with_the_way_to_repair_it(tmp_path: Path, damag
     lake.write(PRICES, KEY, two_prices())
     [path] = lake.paths(PRICES)
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(StorageError, match="is damaged.*delete it and materialise") as error:
+    with pytest.raises(StorageError, match=r"is damaged.*delete it and materialise") as error:
         lake.read(PRICES, KEY)
     assert str(path) in str(error.value)
     with pytest.raises(StorageError):
@@ -440,7 +473,7 @@ def test_a_foreign_parquet_file_is_not_taken_for_a_partition(tmp_path: Path) -> 
 
 def test_a_lake_of_newer_code_is_refused(tmp_path: Path) -> None:
     lake_at(tmp_path).mark_version(99)
-    with pytest.raises(SchemaVersionError, match="version 99, this code knows 1.*newer pm_pipeline"):
+    with pytest.raises(SchemaVersionError, match=r"version 99, this code knows 1.*newer pm_pipeline"):
         lake_at(tmp_path)
 
 

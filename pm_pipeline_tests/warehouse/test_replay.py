@@ -130,13 +130,10 @@ def test_quotes_follow_the_touch_and_say_when_the_book_is_lost() -> None:
     assert len(book_quotes(log_of())) == 0
 
 
-events = st.lists(
-    st.one_of(
-        st.tuples(st.just("reset")),
-        st.tuples(st.just("gap")),
-        st.tuples(st.just("level"), st.sampled_from(["bid", "ask"]), st.integers(45, 55), st.integers(0, 3)),
-    ),
-    max_size=40,
+kinds_of_event: st.SearchStrategy[tuple[Any, ...]] = st.one_of(
+    st.tuples(st.just("reset")),
+    st.tuples(st.just("gap")),
+    st.tuples(st.just("level"), st.sampled_from(["bid", "ask"]), st.integers(45, 55), st.integers(0, 3)),
 )
 
 
@@ -145,11 +142,11 @@ def logs(draw: st.DrawFn) -> pa.Table:
     """Book events in any order of arrival, with messages of one or more rows."""
     rows: list[dict[str, Any]] = []
     seq = 0
-    for kind, *rest in draw(events):
+    for kind, *rest in draw(st.lists(kinds_of_event, max_size=40)):
         seq += draw(st.integers(0, 2))
         known_at = max(0, seq + draw(st.sampled_from([0, 0, 0, 0, 3])))
-        more = {"known_at": known_at}
-        rows.append(level(seq, *rest, **more) if kind == "level" else event(seq, kind, **more))
+        row = level(seq, *rest) if kind == "level" else event(seq, kind)
+        rows.append(row | {"known_at": known_at})
     return book_events(rows)
 
 

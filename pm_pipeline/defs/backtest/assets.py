@@ -10,14 +10,16 @@ import pyarrow.compute as pc
 from pm_pipeline.defs.backtest.lookahead import NO_LOOKAHEAD, check_lookahead
 from pm_pipeline.defs.backtest.versions import INPUTS, fills_version, signals_version, strategy_version
 from pm_pipeline.defs.config import Terms, params_config
-from pm_pipeline.defs.io_manager import PREFIX, TABLE, Partitions, with_meta
+from pm_pipeline.defs.io_manager import PREFIX, TABLE, with_meta
 from pm_pipeline.defs.launch import run_id_of
 from pm_pipeline.defs.market_data.assets import find_markets
 from pm_pipeline.defs.partitions import MARKETS
+from pm_pipeline.defs.progress import counted
 from pm_pipeline.defs.resources import Workspace
+from pm_pipeline.engine.reasons import Reason
 from pm_pipeline.engine.results import SimResult
 from pm_pipeline.engine.scenarios import Scenario
-from pm_pipeline.engine.signals import Signals
+from pm_pipeline.engine.signals import Signals, Skip, dump_skips, load_skips
 from pm_pipeline.engine.simulate import simulate
 from pm_pipeline.engine.state import MarketInput
 from pm_pipeline.markets.market import Market
@@ -28,11 +30,15 @@ from pm_pipeline.research.metrics import headline
 from pm_pipeline.strategies.base import BaseStrategy
 from pm_pipeline.strategies.registry import REGISTRY
 from pm_pipeline.warehouse.asof import MarketData, open_view
+from pm_pipeline.warehouse.coverage import read_coverage
 from pm_pipeline.warehouse.lake import Lake
 from pm_pipeline.warehouse.records import resolution_from_rows
 from pm_pipeline.warehouse.schema import table
 
 ONE_RUN = dg.BackfillPolicy.single_run()
+SKIPS = "skips"
+"""Footer key of a signals partition: what the strategy passed over, and why."""
+
 SIMULATED = {
     "backtest.fills": "fills",
     "backtest.orders": "orders",
@@ -87,10 +93,10 @@ def _signals(cls: type[BaseStrategy[Any]]) -> dg.AssetsDefinition:
         version = strategy_version(cls, strategy.params.model_dump(mode="json"))
 
         def rows() -> Iterator[tuple[str, pa.Table]]:
-            for market in markets:
-                found = strategy.signals(open_view(lake, market))
-                made = found.to_table(name, market.key, run_id)
-                yield str(market.key), with_meta(made, {INPUTS: signals_version(lake, market, version)})
+            for market in counted(context.log, f"{name} signals", markets, len(markets)):
+                found = _decide(lake, strategy, market)
+                notes = {INPUTS: signals_version(lake, market, version), SKIPS: dump_skips(found.skipped)}
+                yield str(market.key), with_meta(found.to_table(name, market.key, run_id), notes)
 
         yield dg.Output(rows())
 
@@ -108,17 +114,15 @@ def _fills(cls: type[BaseStrategy[Any]]) -> dg.AssetsDefinition:
         kinds={"parquet"},
         partitions_def=MARKETS,
         backfill_policy=ONE_RUN,
-        ins={"signals": dg.AssetIn(key_of(name, "signals"), input_manager_key="lake")},
-        deps=["resolutions"],
+        deps=[key_of(name, "signals"), "resolutions"],
     )
-    def fills(
-        context: dg.AssetExecutionContext, workspace: Workspace, config: Terms, signals: Partitions
-    ) -> dg.MaterializeResult:
+    def fills(context: dg.AssetExecutionContext, workspace: Workspace, config: Terms) -> dg.MaterializeResult:
         lake, run_id = workspace.lake, run_id_of(context)
         run = config.bankroll.to_engine(config.execution, uses_schedule=cls.uses_schedule)
         counts = dict.fromkeys(SIMULATED, 0)
-        for market in find_markets(workspace, context.partition_keys):
-            given = market_input(lake, market, Signals.from_table(signals[str(market.key)]))
+        markets = find_markets(workspace, context.partition_keys)
+        for market in counted(context.log, f"{name} fills", markets, len(markets)):
+            given = market_input(lake, market, read_signals(lake, name, market))
             results = [
                 simulate([given], run, scenario, strategy=name, run_id=run_id, rules=workspace.rules)
                 for scenario in Scenario
@@ -160,7 +164,7 @@ def _metrics(cls: type[BaseStrategy[Any]]) -> dg.AssetsDefinition:
         keys = list(context.partition_keys)
 
         def rows() -> Iterator[tuple[str, pa.Table]]:
-            for key in keys:
+            for key in counted(context.log, f"{name} metrics", keys, len(keys)):
                 trips = lake.read("backtest.trips", (name, key))
                 info = lake.info("backtest.fills", (name, key))
                 yield (
@@ -174,6 +178,27 @@ def _metrics(cls: type[BaseStrategy[Any]]) -> dg.AssetsDefinition:
         yield dg.Output(rows(), metadata=_single_market(lake, name, keys))
 
     return metrics
+
+
+def _decide(lake: Lake, strategy: BaseStrategy[Any], market: Market) -> Signals:
+    """What a strategy wants on a market; on one without data nothing, with the reason."""
+    if lake.exists("market_data.prices", str(market.key)):
+        return strategy.signals(open_view(lake, market))
+    return Signals.of((), [Skip(0, Reason.NO_DATA, why_no_data(lake, market))])
+
+
+def why_no_data(lake: Lake, market: Market) -> str:
+    """What the last attempt to read a market's prices said."""
+    reasons = [c.reason for c in read_coverage(lake, "market_data.prices", str(market.key)) if c.reason]
+    return "; ".join(reasons) or "its prices were never read; run `bt fetch`, or materialise them"
+
+
+def read_signals(lake: Lake, name: str, market: Market) -> Signals:
+    """The stored signals of a strategy on a market, with what it passed over."""
+    key = (name, str(market.key))
+    info = lake.info("backtest.signals", key)
+    skips = load_skips(info.meta[SKIPS]) if info and SKIPS in info.meta else ()
+    return Signals.from_table(lake.read("backtest.signals", key), skips)
 
 
 def market_input(lake: Lake, market: Market, signals: Signals) -> MarketInput:

@@ -21,10 +21,9 @@ from pm_pipeline.errors import PipelineError, UsageError
 from pm_pipeline.markets.clock import day_of
 from pm_pipeline.markets.keys import Venue
 from pm_pipeline.markets.market import Market
-from pm_pipeline.sources.ingest import is_fresh
+from pm_pipeline.sources.ingest import is_fresh, verdict
 from pm_pipeline.strategies.registry import REGISTRY
 from pm_pipeline.universe import choose
-from pm_pipeline.warehouse.coverage import read_coverage
 from pm_pipeline.warehouse.lake import Lake
 
 MOST_RANGES: Final = 20
@@ -92,16 +91,17 @@ def build_jobs(resolve: Resolve) -> list[dg.JobDefinition]:
         markets = [known[key] for key in plan["markets"]]
         stale = asyncio.run(_stale_data(workspace, markets))
         failure = _run_ranges(_launcher(context, resolve), context, "ingest_markets", stale)
-        readable = [key for key in plan["markets"] if _complete(workspace.lake, key)]
-        if failure and not readable:
+        asked = [market for market in markets if str(market.key) in stale]
+        have = sum(workspace.lake.exists(TABLES["prices"], key) for key in plan["markets"])
+        context.log.info(f"data: {len(stale)} markets asked for, {have} of {len(markets)} have prices")
+        if failure and not have:
             raise failure
-        context.log.info(f"data: {len(stale)} markets read, {len(readable)} of {len(markets)} complete")
-        return plan | {"readable": readable, "failure": str(failure) if failure else None}
+        return plan | {"failure": _judge(workspace.lake, asked, failure)}
 
     @dg.op(description="Computes the signals, fills and metrics that are stale.")
     def test(context: dg.OpExecutionContext, workspace: Workspace, plan: Plan) -> Plan:
         lake, known = workspace.lake, workspace.catalog.markets()
-        markets = [known[key] for key in plan["readable"]]
+        markets = [known[key] for key in plan["markets"]]
         terms = {name: plan[name] for name in ("execution", "bankroll")}
         for name, params in plan["params"].items():
             stale = {str(m.key) for m in markets if not _is_computed(lake, m, name, params, terms)}
@@ -179,6 +179,20 @@ def _run_ranges(
     return first
 
 
+def _judge(lake: Lake, asked: Sequence[Market], failure: PipelineError | None) -> str | None:
+    """Whether what could not be read fails the run: any failure does, a few quiet markets are only listed."""
+    if failure is None:
+        return None
+    verdicts = [
+        verdict(lake, TABLES.values(), [market for market in asked if market.key.venue is venue])
+        for venue in sorted({market.key.venue for market in asked})
+    ]
+    if any(found.failed or found.dead for found in verdicts):
+        return str(failure)
+    explained = any(found.quiet for found in verdicts)
+    return None if explained else str(failure)
+
+
 async def _today(workspace: Workspace, venues: Iterable[Venue]) -> str:
     """The day it is at the source; venues of one world share it."""
     async with workspace.adapter(min(venues)) as adapter:
@@ -197,14 +211,6 @@ async def _stale_data(workspace: Workspace, markets: Sequence[Market]) -> set[st
                 and not all(is_fresh(adapter, workspace.lake, name, market, now) for name in TABLES.values())
             }
     return stale
-
-
-def _complete(lake: Lake, key: str) -> bool:
-    """Whether a market has all its data, read without an error at the last attempt."""
-    return all(
-        lake.exists(table, key) and all(c.rows or not c.reason for c in read_coverage(lake, table, key))
-        for table in (TABLES["prices"], TABLES["resolutions"])
-    )
 
 
 def _is_computed(

@@ -9,14 +9,13 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pm_pipeline.defs.backtest.assets import joined, key_of, market_input
+from pm_pipeline.defs.backtest.assets import joined, key_of, market_input, read_signals
 from pm_pipeline.defs.backtest.versions import MARKET_DATA, code_version, digest
 from pm_pipeline.defs.config import Markets, PortfolioConfig
 from pm_pipeline.defs.launch import run_id_of
 from pm_pipeline.defs.resources import Warehouse, Workspace
 from pm_pipeline.engine.results import SimResult
 from pm_pipeline.engine.scenarios import Scenario
-from pm_pipeline.engine.signals import Signals
 from pm_pipeline.engine.simulate import simulate
 from pm_pipeline.engine.state import MarketInput
 from pm_pipeline.errors import UsageError
@@ -164,8 +163,7 @@ def build_reporting(strategies: Iterable[str]) -> list[dg.AssetsDefinition]:
 def _inputs(lake: Lake, name: str, markets: list[Market], skip: set[Any]) -> Iterator[MarketInput]:
     for market in markets:
         if market.key not in skip:
-            signals = Signals.from_table(lake.read("backtest.signals", (name, str(market.key))))
-            yield market_input(lake, market, signals)
+            yield market_input(lake, market, read_signals(lake, name, market))
 
 
 def _untested(lake: Lake, missing: list[Market], name: str, run_id: str) -> pa.Table:

@@ -1,7 +1,7 @@
 """One asset per kind of market data, one partition per market."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Final
 
@@ -9,6 +9,7 @@ import dagster as dg
 
 from pm_pipeline.defs.market_data.checks import CHECKS, evaluate
 from pm_pipeline.defs.partitions import MARKETS
+from pm_pipeline.defs.progress import counter
 from pm_pipeline.defs.resources import Workspace
 from pm_pipeline.errors import PipelineError, UsageError, did_you_mean
 from pm_pipeline.markets.market import Market
@@ -50,7 +51,9 @@ def _build(name: str) -> dg.AssetsDefinition:
     )
     def asset(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
         markets = find_markets(workspace, context.partition_keys)
-        outcomes = asyncio.run(read_markets(workspace, TABLES[name], markets))
+        outcomes = asyncio.run(
+            read_markets(workspace, TABLES[name], markets, counter(context.log, name, len(markets)))
+        )
         report(context, outcomes)
         return dg.MaterializeResult(
             metadata={
@@ -76,7 +79,9 @@ def find_markets(workspace: Workspace, keys: Sequence[str]) -> list[Market]:
     return [known[key] for key in keys]
 
 
-async def read_markets(workspace: Workspace, table: str, markets: Sequence[Market]) -> list[Outcome]:
+async def read_markets(
+    workspace: Workspace, table: str, markets: Sequence[Market], done: Callable[[object], None]
+) -> list[Outcome]:
     """Fill the partitions of ``table`` for ``markets``, venue by venue."""
     outcomes: list[Outcome] = []
     by_venue = sorted(markets, key=lambda market: market.key.venue)
@@ -85,7 +90,7 @@ async def read_markets(workspace: Workspace, table: str, markets: Sequence[Marke
             if table == "catalog.resolutions":
                 outcomes += await ingest_resolutions(adapter, workspace.lake, list(group))
             else:
-                outcomes += await ingest(adapter, workspace.lake, table, list(group))
+                outcomes += await ingest(adapter, workspace.lake, table, list(group), done=done)
     return outcomes
 
 

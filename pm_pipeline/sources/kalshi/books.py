@@ -24,7 +24,7 @@ from httpx_ws import (
 from pm_pipeline.markets.clock import Nanos
 from pm_pipeline.markets.market import Market
 from pm_pipeline.markets.units import MICRO, Micro
-from pm_pipeline.sources.errors import BadResponse, SourceUnavailable
+from pm_pipeline.sources.errors import BadResponse, SourceError, SourceUnavailable
 from pm_pipeline.sources.kalshi.wire import levels
 from pm_pipeline.sources.wire import convert, micro, moment, price
 
@@ -37,6 +37,7 @@ _ENDPOINT: Final = f"websocket {CHANNEL}"
 _MILLISECOND: Final = 1_000_000
 _LAST_MILLISECOND: Final = 4_102_444_800_000
 _MOST_RESTARTS: Final = 50
+_LONGEST_PAUSE_S: Final = 30
 _BATCH: Final = 4_096
 _SIDES: Final = frozenset({"yes_dollars_fp", "no_dollars_fp"})
 _NORMAL_CLOSE: Final = 1000
@@ -326,25 +327,41 @@ class _Reader:
         """Read until the server ends it."""
         while not await self._session():
             self._restart("the connection broke")
-            await self._keep(self._log.broken(self._now()))
+            received_at = self._now()
+            await self._keep(self._log.broken(received_at))
+            if received_at is not None:
+                await asyncio.sleep(min(self._restarts, _LONGEST_PAUSE_S))
         last = self._rows[-1]["known_at"] if self._rows else 0
         await self._keep(self._log.finish(self._now() or last), flush=True)
 
     async def _session(self) -> bool:
         """One connection; whether it ended as it should."""
+        refused: SourceError | None = None
+        ended = False
         try:
             socket: AsyncWebSocketSession
             async with aconnect_ws(
                 self._url, self._http, keepalive_ping_interval_seconds=None, max_message_size_bytes=2**22
             ) as socket:
-                return await self._read(socket)
+                try:
+                    ended = await self._read(socket)
+                except SourceError as error:  # the task group of the socket would wrap it
+                    refused = error
         except WebSocketUpgradeError as error:
-            status = error.response.status_code
             raise SourceUnavailable(
-                f"Kalshi refused the WebSocket (HTTP {status}); set KALSHI_API_KEY_ID and KALSHI_PRIVATE_KEY"
+                f"Kalshi refused the WebSocket (HTTP {error.response.status_code}); set "
+                "KALSHI_API_KEY_ID and KALSHI_PRIVATE_KEY"
             ) from None
-        except (httpx.TransportError, HTTPXWSException, ExceptionGroup):
+        except (httpx.TransportError, HTTPXWSException):
             return False
+        except ExceptionGroup as group:
+            _, other = group.split((httpx.TransportError, HTTPXWSException))
+            if other is not None:
+                raise other from None
+            return False
+        if refused is not None:
+            raise refused
+        return ended
 
     async def _read(self, socket: AsyncWebSocketSession) -> bool:
         await self._subscribe(socket)

@@ -99,8 +99,9 @@ class _Ordinals:
             raise BadResponse(f"{TRADES}: rows are out of order by more than {_UNSORTED} different seconds")
         counts = self._counts.setdefault(ts, Counter())
         counts[row] += 1
-        if len(self._counts) > _UNSORTED:
-            self._forget(max(self._counts, key=lambda known: abs(known - ts)), ts)
+        if len(self._counts) > 2 * _UNSORTED:
+            for far in sorted(self._counts, key=lambda known: abs(known - ts))[_UNSORTED:]:
+                self._forget(far, ts)
         return counts[row] - 1
 
     def _forget(self, far: Nanos, ts: Nanos) -> None:
@@ -154,12 +155,13 @@ async def price_history(client: HttpClient, token_id: str, window: Window) -> li
 
 async def resolution(client: HttpClient, condition_id: str) -> ResolutionRow | None:
     """The row of one condition, or ``None`` where nobody has said anything yet."""
-    reply = await client.fetch("GET", RESOLUTIONS, {"condition_id": condition_id})
-    rows = convert(reply.value, _Resolutions, RESOLUTIONS).data
-    mine = [row for row in rows if row.condition_id == condition_id]
-    if rows and not mine:
-        raise BadResponse(f"{RESOLUTIONS}: asked for {condition_id}, got {rows[0].condition_id}")
-    return mine[-1] if mine else None
+    mine: ResolutionRow | None = None
+    async for page in _pages(client, RESOLUTIONS, {"condition_id": condition_id}):
+        for row in page:
+            mine = convert(row, ResolutionRow, RESOLUTIONS)
+            if mine.condition_id != condition_id:
+                raise BadResponse(f"{RESOLUTIONS}: asked for {condition_id}, got {mine.condition_id}")
+    return mine
 
 
 async def positions(client: HttpClient, wallet: str) -> AsyncIterator[list[Position]]:
@@ -190,6 +192,8 @@ def _pages(client: HttpClient, path: str, params: Params) -> AsyncIterator[list[
 
 def _cursor_of(path: str) -> Any:
     def read(body: Mapping[str, Any]) -> object:
+        if path == RESOLUTIONS and "pagination" not in body:
+            return body.get("next_cursor")  # the one listing that comes without the envelope's tail
         pagination = convert(body.get("pagination"), _Pagination, path)
         if pagination.has_more != (pagination.next_cursor is not None):
             raise BadResponse(f"{path}: has_more is {pagination.has_more}, but next_cursor disagrees")
@@ -203,9 +207,3 @@ class _Pagination(msgspec.Struct):
 
     has_more: bool
     next_cursor: str | None = None
-
-
-class _Resolutions(msgspec.Struct):
-    """The envelope of ``/v2/resolutions``."""
-
-    data: list[ResolutionRow]

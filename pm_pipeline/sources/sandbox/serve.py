@@ -1,5 +1,6 @@
 """The sandbox on a loopback port, and which world it serves."""
 
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,24 +55,23 @@ def running_server(app: Starlette, host: str = "127.0.0.1") -> Iterator[str]:
     Raises
     ------
     PipelineError
-        when the server does not come up.
+        when the address cannot be bound.
     """
-    server = _server(app, host, 0)
-    ready = threading.Event()
-    startup = server.startup
-
-    async def announced(sockets: list[object] | None = None) -> None:
-        await startup(sockets)  # type: ignore[arg-type]
-        ready.set()
-
-    server.startup = announced  # type: ignore[assignment]
-    thread = threading.Thread(target=server.run, name="sandbox", daemon=True)
+    listener = socket.socket()
+    try:
+        listener.bind((host, 0))
+    except OSError as error:
+        listener.close()
+        raise PipelineError(f"the sandbox cannot listen on {host}: {error}") from error
+    # Listening before the server runs: whoever connects at once waits in the queue instead of failing.
+    listener.listen()
+    port = listener.getsockname()[1]
+    server = _server(app, host, port)
+    thread = threading.Thread(target=server.run, args=([listener],), name="sandbox", daemon=True)
     thread.start()
     try:
-        if not ready.wait(timeout=30) or not server.started:
-            raise PipelineError(f"the sandbox could not listen on {host}; is the loopback interface up?")
-        port = server.servers[0].sockets[0].getsockname()[1]
         yield f"http://{host}:{port}"
     finally:
         server.should_exit = True
         thread.join(timeout=30)
+        listener.close()

@@ -12,7 +12,7 @@ from pm_pipeline.sources.polymarket.gamma import to_market
 from pm_pipeline.sources.polymarket.wire import GammaMarket
 from pm_pipeline.sources.wire import convert
 from pm_pipeline_tests.sources.polymarket.material import CONDITION, gamma_market, read
-from pm_pipeline_tests.sources.server import Server
+from pm_pipeline_tests.sources.server import Server, json_response
 
 
 def market(**changes: Any) -> Market:
@@ -121,7 +121,9 @@ def test_events_are_crawled_open_and_closed_and_placeholders_are_dropped() -> No
     pool = event(3, gamma_market(id="4", clobTokenIds=None), **weather)
     server = Server(
         {"/events/keyset": [
-            {"events": [open_event], "next_cursor": "c"}, {"events": [pool]}, {"events": [closed, open_event]},
+            {"events": [open_event], "next_cursor": "c"},
+            {"events": [pool]},
+            {"events": [closed, open_event]},
         ]}
     )  # fmt: skip
     found = read(lambda a: a.get_markets(select(tags=("Weather",))), gamma=server)
@@ -180,15 +182,9 @@ def test_the_limit_ends_the_crawl() -> None:
 
 
 def test_a_series_is_looked_up_by_its_slug() -> None:
-    server = Server(
-        {
-            "/series": [{"id": "41", "slug": "nyc-daily"}, {"id": "42", "slug": "nyc"}],
-            "/events/keyset": [{"events": [event(1, gamma_market(), seriesSlug="nyc")]}, {"events": []}],
-        }
-    )
-    server._table["/series"] = lambda _: __import__("starlette.responses").responses.JSONResponse(
-        [{"id": "41", "slug": "nyc-daily"}, {"id": "42", "slug": "nyc"}]
-    )
+    listed = json_response([{"id": "41", "slug": "nyc-daily"}, {"id": "42", "slug": "nyc"}])
+    events = [{"events": [event(1, gamma_market(), seriesSlug="nyc")]}, {"events": []}]
+    server = Server({"/series": listed, "/events/keyset": events})
     assert len(read(lambda a: a.get_markets(select(series=("nyc",))), gamma=server)) == 1
     assert server.asked[1][1]["series_id"] == "42"
     with pytest.raises(BadRequest, match="no series 'paris'"):
@@ -226,3 +222,10 @@ def test_a_named_market_must_exist_and_be_tradable() -> None:
         read(lambda a: a.get_markets(select(ids=("0xabc",))), gamma={"/markets/keyset": {"markets": []}})
     with pytest.raises(UnsupportedError, match="placeholder"):
         read(lambda a: a.get_markets(select(ids=("7",))), gamma={"/markets/7": gamma_market(active=False)})
+
+
+def test_a_server_without_series_is_crawled_whole_and_picked_from() -> None:
+    listed = [event(1, gamma_market(), seriesSlug="nyc"), event(2, gamma_market(id="2"), seriesSlug="rome")]
+    server = Server({"/events/keyset": [{"events": listed}, {"events": []}]})
+    found = read(lambda a: a.get_markets(select(series=("nyc",))), gamma=server)
+    assert [m.key.native_id for m in found] == ["654414"]

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from starlette.responses import Response
 from pm_pipeline.markets.clock import DAY, HOUR, MINUTE, SECOND, to_nanos
 from pm_pipeline.sources.adapter import Window
 from pm_pipeline.sources.errors import BadResponse, SourceError, UnsupportedError
+from pm_pipeline.sources.polymarket import PolymarketAdapter
 from pm_pipeline_tests.sources.polymarket.material import (
     CLOSED,
     CONDITION,
@@ -31,7 +33,7 @@ def series(start: int, step: int, *, until: int = END) -> list[dict[str, Any]]:
     return [{"t": t, "p": 0.5} for t in range(start, until, step)]
 
 
-def clob(by_fidelity: dict[int, list[dict[str, Any]]]) -> Server:
+def clob(by_fidelity: dict[int, Any]) -> Server:
     def answer(request: Request) -> Response:
         return json_response({"history": by_fidelity.get(int(request.query_params["fidelity"]), [])})
 
@@ -129,17 +131,11 @@ def test_a_history_of_another_shape_is_refused(body: object, words: str) -> None
 
 
 def test_a_market_without_an_opening_has_no_window() -> None:
-    from dataclasses import replace
-
     with pytest.raises(SourceError, match="nobody says when"):
         read(lambda a: a.get_prices(replace(MARKET, opened_at=None)))
 
 
 def test_the_window_of_an_open_market_ends_now() -> None:
-    from dataclasses import replace
-
-    from pm_pipeline.sources.polymarket import PolymarketAdapter
-
     window = PolymarketAdapter.prices_window
     adapter: Any = None
     assert window(adapter, replace(MARKET, traded_until=None), NOW) == Window(OPENED, NOW)
@@ -180,13 +176,13 @@ def test_rows_that_are_alike_are_kept_and_counted_across_pages_and_out_of_order(
 
 @pytest.mark.parametrize("step", [-1, 1])
 def test_long_histories_are_counted_in_bounded_memory_whichever_way_they_run(step: int) -> None:
-    rows = [trade(timestamp=1783862192 + step * (n // 2)) for n in range(12_000)]
+    rows = [trade(timestamp=1783862192 + step * (n // 2)) for n in range(24_000)]
     found = trades(page(rows))
-    assert [r["ordinal"] for r in found] == [0, 1] * 6_000
+    assert [r["ordinal"] for r in found] == [0, 1] * 12_000
 
 
 def test_rows_too_far_out_of_order_to_be_counted_are_an_error() -> None:
-    rows = [trade(timestamp=1783862192 - n) for n in range(6_000)]
+    rows = [trade(timestamp=1783862192 - n) for n in range(10_000)]
     with pytest.raises(BadResponse, match="out of order"):
         trades(page([*rows, rows[0]]))
 

@@ -154,7 +154,7 @@ def test_an_unknown_token_is_not_found(refused: Get) -> None:
 
 def window(world: World, traded: WorldMarket) -> dict[str, Any]:
     opened = traded.market.opened_at or 0
-    return {"start": opened // SECOND, "end": min(opened + 15 * DAY, world.now) // SECOND + 1}
+    return {"start": opened // SECOND, "end": min(opened + 15 * DAY, world.now + SECOND) // SECOND}
 
 
 @pytest.mark.parametrize("outcome", [0, 1])

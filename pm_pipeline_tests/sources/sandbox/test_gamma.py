@@ -5,8 +5,9 @@ import pytest
 
 from pm_pipeline.markets.clock import parse_time
 from pm_pipeline.markets.resolution import ResolutionStatus
-from pm_pipeline.sources.sandbox import World
-from pm_pipeline_tests.sources.sandbox.conftest import GAMMA, Get, token
+from pm_pipeline.sources.sandbox import World, generate_world
+from pm_pipeline.sources.sandbox.plans import bucket_event
+from pm_pipeline_tests.sources.sandbox.conftest import GAMMA, AppClient, Get, token
 
 
 def crawl(get: Get, path: str, coll: str, **params: Any) -> list[dict[str, Any]]:
@@ -39,7 +40,6 @@ def test_closed_markets_are_hidden_unless_asked_for(get: Get) -> None:
 def test_events_carry_their_markets_and_placeholders(get: Get) -> None:
     rows = crawl(get, "/events/keyset", "events", limit=2)
     assert len(rows) == 3
-    weather = next(row for row in rows if row["negRisk"] is True) if "negRisk" in rows[0] else rows[0]
     weather = next(row for row in rows if row.get("negRisk"))
     assert len(weather["markets"]) == 8
     placeholders = [m for m in weather["markets"] if not m["active"]]
@@ -143,8 +143,14 @@ def test_a_bad_request_is_refused(refused: Get, params: dict[str, Any], status: 
     assert body["type"] == "validation error"
 
 
-def test_a_page_is_clamped_to_a_hundred(get: Get) -> None:
-    assert len(get(f"{GAMMA}/markets/keyset", limit=5000, closed="true")["markets"]) == 16
+def test_a_page_is_clamped_to_a_hundred_and_holds_twenty_by_default() -> None:
+    plans = [bucket_event("nyc", f"2026-06-{day}", 84) for day in range(10, 26)]
+    client = AppClient(generate_world(1, plans))
+    for limit, rows in ((5000, 100), (None, 20)):
+        params = {"closed": "true"} | ({} if limit is None else {"limit": str(limit)})
+        page = client.get(f"{GAMMA}/markets/keyset", params).json()
+        assert len(page["markets"]) == rows
+        assert "next_cursor" in page
 
 
 @pytest.mark.parametrize("path", ["/markets/1", "/markets/slug/none", "/events/1", "/events/slug/none"])

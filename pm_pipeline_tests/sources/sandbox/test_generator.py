@@ -99,7 +99,7 @@ def test_the_latent_probability_lies_strictly_between_bid_and_ask(seed: int) -> 
 
 
 @given(st.integers(0, 10**6))
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=3, deadline=None)
 def test_books_prices_and_trades_of_a_market_agree(seed: int) -> None:
     world = generate_world(seed, SMALL)
     for market in traded(world)[::3]:

@@ -1,5 +1,6 @@
 """The latent probability is what it says: the chance of YES, at every moment."""
 
+from itertools import pairwise
 from math import inf
 
 import numpy as np
@@ -61,7 +62,7 @@ def test_the_price_is_a_martingale(payoff: Payoff) -> None:
 @settings(max_examples=50, deadline=None)
 def test_ranges_that_share_out_the_line_sum_to_one_and_one_pays(seed: int, edges: list[float]) -> None:
     cuts = [-inf, *sorted(edges), inf]
-    ranges = [Interval(low, high) for low, high in zip(cuts[:-1], cuts[1:], strict=True)]
+    ranges = [Interval(low, high) for low, high in pairwise(cuts)]
     told = [chance_and_payout(seed, r, 0.0) for r in ranges]
     np.testing.assert_allclose(sum(chance for chance, _ in told), 1.0, atol=1e-12)
     assert sorted(pays for _, pays in told) == [0.0] * (len(ranges) - 1) + [1.0]

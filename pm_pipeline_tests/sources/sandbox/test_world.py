@@ -30,7 +30,7 @@ def test_a_market_is_found_by_each_of_its_ids(world: World) -> None:
 
 
 def test_an_unknown_key_is_refused_with_the_nearest(world: World) -> None:
-    with pytest.raises(UsageError, match="did you mean 'kalshi:KXHIGHNY-26JUN26-B84.5'"):
+    with pytest.raises(UsageError, match=r"did you mean 'kalshi:KXHIGHNY-26JUN26-B84\.5'"):
         world.market("kalshi:KXHIGHNY-26JUN26-B84")
 
 

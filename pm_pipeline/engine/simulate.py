@@ -55,8 +55,12 @@ def simulate(
     strategy: str,
     run_id: str,
     rules: RuleBook | None = None,
+    window: tuple[Nanos, Nanos] | None = None,
 ) -> SimResult:
     """Run one strategy's signals on all markets with one bankroll, under one scenario.
+
+    Equity is recorded over ``window`` even while nothing happens: a bankroll that waits for months before
+    its first trade has earned nothing in them, and strategies are only comparable over the same time.
 
     Raises
     ------
@@ -65,7 +69,8 @@ def simulate(
     SignalError
         where a signal names an outcome that its market does not have.
     """
-    return _Simulation(config, scenario, strategy, run_id, rules or RuleBook.default()).run(inputs)
+    simulation = _Simulation(config, scenario, strategy, run_id, rules or RuleBook.default())
+    return simulation.run(inputs, window)
 
 
 class _Simulation:
@@ -82,11 +87,12 @@ class _Simulation:
         self.heap: list[_Event] = []
         self.last_record = 0
 
-    def run(self, inputs: Iterable[MarketInput]) -> SimResult:
+    def run(self, inputs: Iterable[MarketInput], window: tuple[Nanos, Nanos] | None) -> SimResult:
         for given in inputs:
             self._admit(given)
-        if self.heap:
-            now = self.heap[0][0]
+        times = [*(window or ()), *(event[0] for event in self.heap[:1])]
+        if times:
+            now = min(times)
             self._record(now // DAY * DAY)
             while self.heap:
                 now, _, _, _, run, act = heappop(self.heap)
@@ -94,7 +100,7 @@ class _Simulation:
                 act(now)
                 if run.idle:
                     run.release()
-            self._finish(now)
+            self._finish(max(now, *times))
         return self.rows.result(self.terms.stamp)
 
     # ------------------------------------------------------------------ events

@@ -52,7 +52,7 @@ def _draw(result: StrategyResult, colour: str, top: Axes, below: Axes) -> None:
         return
     at = kept(equity, _POINTS)
     times = ts[at].astype("datetime64[ns]")
-    top.plot(times, equity[at], color=colour, linewidth=1.6, label=result.title, zorder=3)
+    top.plot(times, equity[at], color=colour, linewidth=1.6, label=result.name, zorder=3)
     low, high = _curve(result, PESSIMISTIC), _curve(result, OPTIMISTIC)
     if low[1].size and high[1].size:
         # both curves at the times of the base one: the clock of a run is shared, its ends need not be
@@ -79,11 +79,5 @@ def _finish(top: Axes, below: Axes) -> None:
         axes.spines["bottom"].set_color(RULE)
         axes.margins(x=0.005)
     if top.get_legend_handles_labels()[0]:
-        top.legend(
-            loc="upper left",
-            frameon=False,
-            fontsize=9,
-            title="line: base; band: pessimistic … optimistic",
-            title_fontsize=8,
-            alignment="left",
-        )
+        top.set_title("line: base; band: pessimistic … optimistic", loc="right", fontsize=8, color=MUTED)
+        top.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), frameon=False, fontsize=9, ncols=4)

@@ -115,8 +115,14 @@ def test_a_strategy_that_peeks_is_caught(
 def test_the_shipped_strategies_are_not_caught(name: str) -> None:
     values: dict[str, dict[str, Any]] = {
         "favourite": {"lead_hours": 0.2, "min_price": "0.05"},
-        "mean_reversion": {"window": 5, "entry_z": 1.2, "min_hours_to_close": 0},
-        "momentum": {"lookback_hours": 0.1, "threshold": 0.05, "max_hold_hours": 0.2},
+        "mean_reversion": {
+            "bar_minutes": 0.5,
+            "window": 5,
+            "entry_z": 1.2,
+            "min_move": 0,
+            "min_hours_to_close": 0,
+        },
+        "momentum": {"bar_minutes": 0.5, "lookback_hours": 0.1, "threshold": 0.05, "max_hold_hours": 0.2},
     }
     view, strategy = a_view(), REGISTRY.create(name, values[name])
     signals = strategy.signals(view)

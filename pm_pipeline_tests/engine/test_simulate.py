@@ -24,7 +24,7 @@ from pm_pipeline.engine import (
     SimResult,
     Skip,
 )
-from pm_pipeline.engine.simulate import Priority
+from pm_pipeline.engine.simulate import Priority, simulate
 from pm_pipeline.errors import UsageError
 from pm_pipeline.markets import MICRO, Resolution, ScheduleEvidence
 from pm_pipeline.markets.clock import DAY, to_datetime, to_nanos
@@ -573,3 +573,20 @@ def test_a_run_without_fills_keeps_its_bankroll() -> None:
     result = run(given(FLAT, [leave(5)]), config=config)
     assert last_equity(result)["equity"] == config.bankroll
     assert data(market(), FLAT).quotes().last() is not None
+
+
+@pytest.mark.parametrize("signals", [[], [enter(5)]])
+def test_equity_is_recorded_over_the_whole_window_also_while_nothing_happens(signals: list[Signal]) -> None:
+    window = (at(-9 * 86_400), at(30 * 86_400))
+    result = simulate(
+        [given(FLAT, signals, resolved(500, 600))],
+        RunConfig(execution=execution()),
+        Scenario.BASE,
+        strategy="test",
+        run_id="r1",
+        window=window,
+    )
+    times = [to_nanos(row["ts"]) for row in result.equity.to_pylist()]
+    assert (times[0], times[-1]) == (window[0] // DAY * DAY, window[1])
+    assert len(times) >= 39
+    assert result.equity["equity"][0].as_py() == 10_000 * MICRO

@@ -9,7 +9,7 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pm_pipeline.defs.backtest.assets import joined, key_of, market_input, read_signals
+from pm_pipeline.defs.backtest.assets import joined, key_of, market_input, read_signals, resolution
 from pm_pipeline.defs.backtest.versions import MARKET_DATA, code_version, digest
 from pm_pipeline.defs.config import Markets, PortfolioConfig
 from pm_pipeline.defs.launch import run_id_of
@@ -19,6 +19,7 @@ from pm_pipeline.engine.scenarios import Scenario
 from pm_pipeline.engine.simulate import simulate
 from pm_pipeline.engine.state import MarketInput
 from pm_pipeline.errors import UsageError
+from pm_pipeline.markets.clock import Nanos
 from pm_pipeline.markets.market import Market
 from pm_pipeline.markets.units import MICRO, Micro
 from pm_pipeline.reports.results import RUNS, find_run, load_run, report_folder
@@ -68,6 +69,7 @@ def portfolio(cls: type[BaseStrategy[Any]]) -> dg.AssetsDefinition:
         ]
         if len(missing) == len(markets):
             raise UsageError(f"no market has signals of {name!r} yet; materialise {name}/signals first")
+        window = _window(lake, markets)
         results = [
             simulate(
                 _inputs(lake, name, markets, skip={m.key for m in missing}),
@@ -76,6 +78,7 @@ def portfolio(cls: type[BaseStrategy[Any]]) -> dg.AssetsDefinition:
                 strategy=name,
                 run_id=run_id,
                 rules=workspace.rules,
+                window=window,
             )
             for scenario in Scenario
         ]
@@ -158,6 +161,14 @@ def build_reporting(strategies: Iterable[str]) -> list[dg.AssetsDefinition]:
         )
 
     return [comparison, report, warehouse]
+
+
+def _window(lake: Lake, markets: list[Market]) -> tuple[Nanos, Nanos] | None:
+    """From the first opening to the last payment of the markets: the same for every strategy of a run."""
+    starts = [market.opened_at for market in markets if market.opened_at is not None]
+    ended = (resolution(lake, market) for market in markets)
+    ends = [end.resolved_at or end.closed_at or 0 for end in ended if end]
+    return (min(starts), max(*starts, *ends)) if starts else None
 
 
 def _inputs(lake: Lake, name: str, markets: list[Market], skip: set[Any]) -> Iterator[MarketInput]:

@@ -1,0 +1,22 @@
+"""Run all measurements, or those named."""
+
+import sys
+
+from benchmarks import backfill, second_run
+
+BENCHMARKS = {"second_run": second_run, "backfill": backfill}
+
+
+def main() -> None:
+    wanted = sys.argv[1:] or list(BENCHMARKS)
+    if unknown := set(wanted) - set(BENCHMARKS):
+        raise SystemExit(
+            f"there is no benchmark {', '.join(sorted(unknown))}; known: {', '.join(BENCHMARKS)}"
+        )
+    for name in wanted:
+        print(f"# {name}: {(BENCHMARKS[name].__doc__ or '').splitlines()[0]}", flush=True)
+        BENCHMARKS[name].main()
+
+
+if __name__ == "__main__":
+    main()

@@ -7,7 +7,6 @@ ARGS ?=
 
 # Bytecode is worth having: without it every new process compiles 1,600 modules again.
 unexport PYTHONDONTWRITEBYTECODE
-export PYTHONWARNINGS ?= ignore::dagster.BetaWarning
 
 # RECORDED=folder backtests recorded markets instead of the generated ones.
 ifdef RECORDED
@@ -25,11 +24,8 @@ help: ## list the targets
 backtest: $(VENV)/.installed ## run the main job on the embedded sandbox (RECORDED=folder: on recorded markets)
 	@$(BIN)/bt backtest $(ARGS)
 
-test: $(VENV)/.test ## run the whole test suite with coverage
-	@$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest $(ARGS)
-	@$(BIN)/python -m coverage combine -q
-	@$(BIN)/python -m coverage report
+test: $(VENV)/.test ## run the whole test suite with coverage, on all cores
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder --cov $(ARGS)
 
 lint: $(VENV)/.lint ## ruff, mypy strict, import-linter
 	$(BIN)/ruff check .
@@ -45,8 +41,9 @@ bench: $(VENV)/.bench ## the measurements in benchmarks/
 
 install: $(VENV)/.installed ## only create .venv and install the pinned dependencies
 
-clean: ## remove the virtual environment, caches and all data of the sandbox
-	rm -rf $(VENV) .data/sandbox .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .coverage.* build *.egg-info
+clean: ## remove the virtual environment, caches and all data of the sandboxes; live data stays
+	rm -rf $(VENV) .data/sandbox .data/sandbox-* build *.egg-info .coverage*
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.installed: pyproject.toml constraints.txt

@@ -11,9 +11,11 @@ from pathlib import Path
 
 from benchmarks.measure import run
 
-SIZES = (250, 500, 1000, 2338)
+SIZES = (250, 500, 1000, 2200)
 RECORDED = Path(os.environ.get("PM_RECORDED_DIR", "../shared/recorded")).resolve()
 SERIES = ["nyc-daily-weather", "london-daily-weather"]
+CLOSES_TO = "2026-06-15"
+"""The raw days that follow were recorded without their end."""
 
 
 def main() -> None:
@@ -23,7 +25,7 @@ def main() -> None:
     for size in SIZES:
         with tempfile.TemporaryDirectory() as folder:
             asked = Path(folder) / "asked.yaml"
-            universe = [{"venue": "polymarket", "series": SERIES, "limit": size}]
+            universe = [{"venue": "polymarket", "series": SERIES, "closes_to": CLOSES_TO, "limit": size}]
             asked.write_text(json.dumps({"universe": universe, "strategies": {"favourite": {}}}))
             environment = {
                 "PM_DATA_DIR": folder,

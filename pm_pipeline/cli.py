@@ -10,18 +10,22 @@ import shutil
 import sys
 import warnings
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 import click
+import stamina.instrumentation
 import yaml
 from rich.console import Console
 from rich.table import Table
 
-from pm_pipeline.config import Settings
+from pm_pipeline.config import Settings, read_yaml
 from pm_pipeline.errors import PipelineError, UsageError
+from pm_pipeline.markets.keys import MarketKey
 
 PLATFORMS: Final = {"poly": "polymarket", "polymarket": "polymarket", "kalshi": "kalshi"}
+DAY: Final = click.DateTime(["%Y-%m-%d"])
 HOME_CONFIG: Final = "telemetry:\n  enabled: false\n"
 
 
@@ -45,6 +49,7 @@ def main() -> None:
     Where data comes from is set by PM_SOURCE: sandbox (default), live or archive.
     """
     warnings.filterwarnings("ignore", module="dagster.*")
+    stamina.instrumentation.set_on_retry_hooks([])  # what failed for good says how often it was tried
 
 
 @main.command()
@@ -54,8 +59,8 @@ def main() -> None:
 @click.option("-m", "--market", "markets", multiple=True, help="key, slug or native id; repeatable")
 @click.option("--platform", type=click.Choice(sorted(PLATFORMS)), help="only markets of this venue")
 @click.option("--series", multiple=True, help="only markets of this series; repeatable")
-@click.option("--from", "start", metavar="DAY", help="scheduled to close on this day or later")
-@click.option("--to", "end", metavar="DAY", help="scheduled to close on this day or earlier")
+@click.option("--from", "start", type=DAY, metavar="DAY", help="scheduled to close on this day or later")
+@click.option("--to", "end", type=DAY, metavar="DAY", help="scheduled to close on this day or earlier")
 @click.option("--bankroll", type=int, help="dollars at the start")
 @click.option("--stake", type=int, help="dollars per entry")
 @click.option("--fees", help="venue, flat_2pct, flat_1pct or zero")
@@ -67,8 +72,8 @@ def backtest(
     markets: tuple[str, ...],
     platform: str | None,
     series: tuple[str, ...],
-    start: str | None,
-    end: str | None,
+    start: datetime | None,
+    end: datetime | None,
     bankroll: int | None,
     stake: int | None,
     fees: str | None,
@@ -94,22 +99,21 @@ def backtest(
     ):
         if value is not None:
             asked.setdefault(section, {})[key] = value
-    _run("backtest", asked)
-    _show_latest(as_json)
+    _show(_run("backtest", asked), as_json)
 
 
 @main.command()
 @click.option("-m", "--market-id", "markets", multiple=True, help="key, slug or native id; repeatable")
 @click.option("--platform", type=click.Choice(sorted(PLATFORMS)), help="poly or kalshi")
 @click.option("--series", multiple=True, help="series ticker or slug; repeatable")
-@click.option("--from", "start", metavar="DAY", help="scheduled to close on this day or later")
-@click.option("--to", "end", metavar="DAY", help="scheduled to close on this day or earlier")
+@click.option("--from", "start", type=DAY, metavar="DAY", help="scheduled to close on this day or later")
+@click.option("--to", "end", type=DAY, metavar="DAY", help="scheduled to close on this day or earlier")
 def fetch(
     markets: tuple[str, ...],
     platform: str | None,
     series: tuple[str, ...],
-    start: str | None,
-    end: str | None,
+    start: datetime | None,
+    end: datetime | None,
 ) -> None:
     """Read markets from their venues into the lake, and nothing else."""
     filters = _filters(markets, platform, series, start, end)
@@ -175,7 +179,7 @@ def list_strategies(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="print as JSON")
 def report(run_id: str | None, as_json: bool) -> None:
     """Show a run again (the latest, or RUN_ID), and where its report lies."""
-    _show_latest(as_json, run_id)
+    _show(run_id, as_json)
 
 
 @main.command()
@@ -239,29 +243,39 @@ def dagster_home() -> Path:
     return home
 
 
-def _run(job: str, asked: dict[str, Any]) -> None:
-    """Execute a job of the code location in this process, with progress on the terminal."""
+def _run(job: str, asked: dict[str, Any]) -> str:
+    """Execute a job of the code location in this process, with progress on the terminal; the run's id."""
+    from dagster import DagsterExecutionInterruptedError
+    from sqlalchemy.exc import SQLAlchemyError
+
     from pm_pipeline.definitions import run_job
 
-    dagster_home()
+    home = dagster_home()
     logging.getLogger("dagster").setLevel(logging.ERROR)
-    run_job(job, asked)
+    try:
+        return run_job(job, asked)
+    except DagsterExecutionInterruptedError:
+        raise click.Abort from None
+    except (SQLAlchemyError, OSError) as error:
+        raise PipelineError(
+            f"Dagster cannot keep its records in {home}: {getattr(error, 'orig', error)}. If the disk is "
+            "full, free some space; else set DAGSTER_HOME to another folder. What is in the lake is whole"
+        ) from error
 
 
 def _read_config(path: Path | None) -> dict[str, Any]:
+    """The configuration in a file, complete. The same file serves ``dagster job execute -c``."""
     if path is None:
         return {}
-    try:
-        content = yaml.safe_load(path.read_text()) or {}
-    except FileNotFoundError:
-        raise UsageError(f"there is no file {path}; see examples/backtest.yaml") from None
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path} is not YAML: {error}") from None
-    if not isinstance(content, dict):
-        raise UsageError(f"{path} must hold keys and values, as examples/backtest.yaml does")
-    # the same file serves `dagster job execute -c`
-    inner = content.get("ops", {}).get("plan", {}).get("config") if "ops" in content else content
-    return dict(inner or {})
+    from pm_pipeline.defs.config import BacktestConfig
+
+    content = read_yaml(path, "examples/backtest.yaml") or {}
+    if isinstance(content, dict) and "ops" in content:
+        try:
+            content = content["ops"]["plan"]["config"] or {}
+        except (KeyError, TypeError):
+            raise UsageError(f"{path}: what lies under ops must begin with plan: config:") from None
+    return BacktestConfig.parse(content, str(path))
 
 
 def _parse_param(text: str) -> tuple[str, str, Any]:
@@ -273,26 +287,36 @@ def _parse_param(text: str) -> tuple[str, str, Any]:
 
 
 def _filters(
-    markets: Iterable[str], platform: str | None, series: Iterable[str], start: str | None, end: str | None
+    markets: Iterable[str],
+    platform: str | None,
+    series: Iterable[str],
+    start: datetime | None,
+    end: datetime | None,
 ) -> list[dict[str, Any]]:
-    common = {
-        name: value
-        for name, value in (("series", list(series)), ("closes_from", start), ("closes_to", end))
-        if value
-    }
-    named = list(markets)
-    venues = [PLATFORMS[platform]] if platform else ["polymarket", "kalshi"]
-    if not (common or named or platform):
-        return []
-    filters = []
-    for venue in venues:
-        mine = [name for name in named if ":" not in name or name.startswith(f"{venue}:")]
-        if mine or not named:
-            filters.append({"venue": venue, **common, **({"ids": mine} if mine else {})})
-    return filters
+    """Market filters as in a universe file, one per venue that is meant; none, when nothing was asked."""
+    days = {name: day.date().isoformat() for name, day in (("closes_from", start), ("closes_to", end)) if day}
+    named = [
+        (key, name, PLATFORMS[platform] if platform else _venue_of(name))
+        for key, names in (("ids", markets), ("series", series))
+        for name in names
+    ]
+    venues = sorted({venue for *_, venue in named})
+    if not venues and (platform or days):
+        venues = [PLATFORMS[platform]] if platform else ["kalshi", "polymarket"]
+    filters: dict[str, dict[str, Any]] = {venue: {"venue": venue, **days} for venue in venues}
+    for key, name, venue in named:
+        filters[venue].setdefault(key, []).append(name)
+    return list(filters.values())
 
 
-def _show_latest(as_json: bool, run_id: str | None = None) -> None:
+def _venue_of(name: str) -> str:
+    """The venue of a market or series: that of a key; else Kalshi's tickers are the ones in capitals."""
+    if ":" in name:
+        return str(MarketKey.parse(name).venue)
+    return "kalshi" if name.isupper() else "polymarket"
+
+
+def _show(run_id: str | None, as_json: bool) -> None:
     from pm_pipeline.reports.results import find_run, load_run, report_folder, result_rows
     from pm_pipeline.reports.table import terminal_table
     from pm_pipeline.warehouse.lake import Lake
@@ -306,7 +330,8 @@ def _show_latest(as_json: bool, run_id: str | None = None) -> None:
     if as_json:
         click.echo(
             json.dumps(
-                {"run_id": run.run_id, "world": run.world, "strategies": result_rows(run), "files": files}
+                {"run_id": run.run_id, "world": run.world, "strategies": result_rows(run), "files": files},
+                allow_nan=False,
             )
         )
         return
@@ -318,7 +343,7 @@ def _show_latest(as_json: bool, run_id: str | None = None) -> None:
 
 def _print(rows: list[dict[str, Any]], as_json: bool, title: str) -> None:
     if as_json:
-        click.echo(json.dumps(rows, default=str))
+        click.echo(json.dumps(rows, default=str, allow_nan=False))
         return
     table = Table(title=title, title_justify="left", header_style="bold")
     for name in rows[0] if rows else ():

@@ -2,20 +2,23 @@
 
 Everything of one world lies in one folder, so that sandbox rows can never mix with live ones::
 
-    <data_dir>/archive/            raw pages of the live venues
+    <data_dir>/pages/              raw pages of the live venues
+    <data_dir>/<world>/pages/      raw pages of a sandbox, where they are kept at all
     <data_dir>/<world>/lake/       partition files
     <data_dir>/<world>/reports/    one folder per run
     <data_dir>/<world>/warehouse.duckdb
     <data_dir>/<world>/dagster/    DAGSTER_HOME, unless the environment names another
 """
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self, get_args
 
-from pydantic import Field, ValidationError
+import yaml
+from pydantic import BaseModel, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from pm_pipeline.errors import UsageError
+from pm_pipeline.errors import UsageError, did_you_mean
 from pm_pipeline.sources.connect import SourceMode
 
 
@@ -41,8 +44,15 @@ class Settings(BaseSettings):
         try:
             return cls()
         except ValidationError as error:
-            problems = (f"PM_{str(p['loc'][0]).upper()}: {p['msg']}" for p in error.errors())
+            problems = (f"PM_{str(p['loc'][0]).upper()}: {_message(p)}" for p in error.errors())
             raise UsageError("environment: " + "; ".join(problems)) from None
+
+    @field_validator("sandbox_url")
+    @classmethod
+    def _is_address(cls, url: str | None) -> str | None:
+        if url is not None and not url.startswith(("http://", "https://")):
+            raise ValueError("write an address such as http://127.0.0.1:8899, where `bt sandbox` listens")
+        return url
 
     @property
     def world(self) -> str:
@@ -79,10 +89,58 @@ class Settings(BaseSettings):
 
     @property
     def archive_dir(self) -> Path:
-        """Raw pages of the live venues."""
-        return self.data_dir.resolve() / "archive"
+        """Raw pages: those of the live venues, or a sandbox's own, which bear the same addresses."""
+        root = self.home if self.source is SourceMode.SANDBOX else self.data_dir.resolve()
+        return root / "pages"
 
     @property
     def strategy_paths(self) -> list[Path]:
         """Files and folders that hold strategies of the user."""
         return [Path(part) for part in self.strategies.split(":") if part]
+
+
+def read_yaml(path: Path, example: str) -> Any:
+    """What a YAML file holds. Raises :class:`UsageError`; where there is no file it names ``example``."""
+    try:
+        return yaml.safe_load(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"there is no file {path}; see {example}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path} is not YAML: {error}") from None
+
+
+def explain(where: str, error: ValidationError, model: type[BaseModel]) -> UsageError:
+    """A validation error as a sentence: each key at fault, what it may be, and the nearest name there is."""
+    problems = error.errors(include_url=False)
+    places = [p["loc"] for p in problems]
+    lines = []
+    for problem in problems:
+        place = problem["loc"]
+        if any(len(other) > len(place) and other[: len(place)] == place for other in places):
+            continue  # what is wrong within it says more
+        text = _message(problem)
+        if problem["type"] == "extra_forbidden":
+            text = "there is no such key" + did_you_mean(str(place[-1]), _keys(model, place[:-1]))
+        elif isinstance(problem["input"], str | int | float):
+            text += f", got {problem['input']!r}"
+        lines.append(f"{'.'.join(map(str, place))}: {text}" if place else text)
+    return UsageError(f"{where}: " + "; ".join(dict.fromkeys(lines)))
+
+
+def _message(problem: Any) -> str:
+    return str(problem["msg"]).removeprefix("Value error, ")
+
+
+def _keys(model: type[BaseModel], place: Iterable[int | str]) -> Iterable[str]:
+    """The keys of the part of a model that lies at ``place``."""
+    for name in place:
+        if isinstance(name, str):
+            annotation = model.model_fields[name].annotation
+            model = next(
+                part
+                for part in (annotation, *get_args(annotation))
+                if isinstance(part, type) and issubclass(part, BaseModel)
+            )
+    return model.model_fields

@@ -1,6 +1,5 @@
 """The code location: everything that Dagster loads."""
 
-import warnings
 from typing import Any
 
 import dagster as dg
@@ -13,23 +12,25 @@ from pm_pipeline.defs.catalog.assets import catalog, rules
 from pm_pipeline.defs.catalog.jobs import INGEST_CATALOG
 from pm_pipeline.defs.catalog.schedules import DAILY_CATALOG
 from pm_pipeline.defs.catalog.sensors import universe_sensor
+from pm_pipeline.defs.config import BacktestConfig
 from pm_pipeline.defs.io_manager import LakeIOManager
+from pm_pipeline.defs.lineage import require_blind_signals
 from pm_pipeline.defs.market_data.assets import build_assets
 from pm_pipeline.defs.market_data.jobs import INGEST_MARKETS
 from pm_pipeline.defs.progress import terminal
 from pm_pipeline.defs.resources import Warehouse, Workspace
 from pm_pipeline.strategies import REGISTRY, load_user_strategies
 
-# backfill policies and pools are marked beta in this version of Dagster; there is nothing a user could do
-warnings.filterwarnings("ignore", category=dg.BetaWarning)
-
 
 def build() -> dg.Definitions:
-    """The definitions for the strategies that are registered now."""
+    """The definitions for the strategies that are registered now.
+
+    Raises :class:`~pm_pipeline.defs.lineage.LineageError` if one of them could see a resolution.
+    """
     strategies = [REGISTRY.get(name) for name in REGISTRY.names()]
     names = [cls.name for cls in strategies]
     workspace = Workspace()
-    return dg.Definitions(
+    definitions = dg.Definitions(
         assets=[
             catalog,
             rules,
@@ -44,6 +45,8 @@ def build() -> dg.Definitions:
         loggers={"console": dg.colored_console_logger, "terminal": terminal},
         executor=dg.in_process_executor,
     )
+    require_blind_signals(definitions)
+    return definitions
 
 
 def resolve(name: str) -> dg.JobDefinition:
@@ -51,10 +54,15 @@ def resolve(name: str) -> dg.JobDefinition:
     return defs.resolve_job_def(name)
 
 
-def run_job(name: str, plan: dict[str, Any]) -> None:
-    """Run ``backtest`` or ``fetch`` in this process. What its ops raise is raised here."""
+def run_job(name: str, asked: dict[str, Any]) -> str:
+    """Run ``backtest`` or ``fetch`` in this process; the run's id. What its ops raise is raised here.
+
+    Raises :class:`UsageError` for what does not fit :class:`BacktestConfig`, before anything is started.
+    """
+    plan = BacktestConfig.parse(asked, name)
     config = {"ops": {"plan": {"config": plan}}, "loggers": {"terminal": {}}}
-    resolve(name).execute_in_process(instance=dg.DagsterInstance.get(), run_config=config)
+    with dg.DagsterInstance.get() as instance:
+        return resolve(name).execute_in_process(instance=instance, run_config=config).run_id
 
 
 load_user_strategies(Settings.from_environment().strategy_paths)

@@ -5,11 +5,10 @@ from datetime import date
 from pathlib import Path
 from typing import Final, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from pm_pipeline.config import Settings
-from pm_pipeline.errors import UsageError, did_you_mean
+from pm_pipeline.config import Settings, explain, read_yaml
+from pm_pipeline.errors import UsageError
 from pm_pipeline.markets.clock import DAY, parse_time
 from pm_pipeline.markets.keys import MarketKey, Venue
 from pm_pipeline.markets.market import Market
@@ -27,7 +26,7 @@ class MarketFilter(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     venue: Venue = Field(description="polymarket or kalshi")
-    ids: tuple[str, ...] = Field((), description="market keys, native ids or slugs")
+    ids: tuple[str, ...] = Field((), description="market keys, or any id by which the venue knows a market")
     series: tuple[str, ...] = Field((), description="Kalshi series tickers or Gamma series slugs")
     category: str | None = Field(None, description="the venue's category")
     tags: tuple[str, ...] = Field((), description="any of these tags")
@@ -40,6 +39,13 @@ class MarketFilter(BaseModel):
     def _dates_in_order(self) -> Self:
         if self.closes_from and self.closes_to and self.closes_to < self.closes_from:
             raise ValueError(f"closes_to {self.closes_to} is before closes_from {self.closes_from}")
+        return self
+
+    @model_validator(mode="after")
+    def _ids_of_the_venue(self) -> Self:
+        for name in self.ids:
+            if ":" in name and MarketKey.parse(name).venue is not self.venue:
+                raise ValueError(f"{name!r} is no market of {self.venue}")
         return self
 
     def selection(self) -> Selection:
@@ -68,7 +74,13 @@ class MarketFilter(BaseModel):
         return sorted(chosen, key=lambda market: market.key)[: self.limit]
 
     def _names(self, market: Market) -> bool:
-        return not self.ids or not {str(market.key), market.key.native_id, market.slug}.isdisjoint(self.ids)
+        return not self.ids or not {
+            str(market.key),
+            market.key.native_id,
+            market.slug,
+            market.condition_id,
+            *(instrument.token_id for instrument in market.instruments),
+        }.isdisjoint(self.ids)
 
 
 class Universe(BaseModel):
@@ -86,13 +98,7 @@ class Universe(BaseModel):
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read a YAML file. Raises :class:`UsageError` that names the key at fault."""
-        try:
-            content = yaml.safe_load(path.read_text())
-        except FileNotFoundError:
-            raise UsageError(f"there is no universe file {path}; see examples/universe.yaml") from None
-        except yaml.YAMLError as error:
-            raise UsageError(f"{path} is not YAML: {error}") from None
-        return cls.parse(content, str(path))
+        return cls.parse(read_yaml(path, "examples/universe.yaml"), str(path))
 
     @classmethod
     def parse(cls, content: object, where: str) -> Self:
@@ -100,7 +106,7 @@ class Universe(BaseModel):
         try:
             return cls.model_validate(content)
         except ValidationError as error:
-            raise UsageError(_explain(where, error)) from None
+            raise explain(where, error, cls) from None
 
 
 def choose(universe: Universe, markets: Iterable[Market]) -> list[Market]:
@@ -120,13 +126,3 @@ def universe_of(settings: Settings) -> Universe:
         "no universe is configured, and following every market of a live venue is never what you want; "
         "set PM_UNIVERSE to a file like examples/universe.yaml"
     )
-
-
-def _explain(where: str, error: ValidationError) -> str:
-    lines = []
-    for problem in error.errors():
-        path = ".".join(str(part) for part in problem["loc"])
-        unknown = problem["type"] == "extra_forbidden"
-        hint = "no such key" + did_you_mean(str(problem["loc"][-1]), MarketFilter.model_fields)
-        lines.append(f"{path}: {hint if unknown else problem['msg']}")
-    return f"{where}: " + "; ".join(lines)

@@ -4,19 +4,24 @@ from decimal import Decimal
 from typing import Any, cast, get_args
 
 import dagster as dg
-from pydantic import BaseModel, Field, create_model
+from pydantic import BaseModel, Field, ValidationError, create_model
+from pydantic_core import PydanticUndefined, to_jsonable_python
 
-from pm_pipeline.config import Settings
+from pm_pipeline.config import Settings, explain
 from pm_pipeline.engine.fees import FeeModelName
 from pm_pipeline.engine.scenarios import ExecutionConfig, Mark
 from pm_pipeline.engine.state import RunConfig
 from pm_pipeline.errors import UsageError, did_you_mean
 from pm_pipeline.markets.clock import SECOND
-from pm_pipeline.markets.units import MICRO, to_micro
+from pm_pipeline.markets.units import MICRO, UnitError, to_micro
 from pm_pipeline.universe import Universe, universe_of
 
 
-class Execution(dg.Config):
+class Strict(dg.Config, extra="forbid"):
+    """Configuration in which a key that does not exist is an error."""
+
+
+class Execution(Strict):
     """What is assumed about execution where no book was recorded, and about our own latency."""
 
     latency_ms: int = Field(default=1000, ge=0, description="from decision to the venue's door, milliseconds")
@@ -37,9 +42,13 @@ class Execution(dg.Config):
         """The same for the engine. Raises :class:`UsageError` for a value out of range."""
         if self.mark not in {*Mark}:
             raise UsageError(f"mark is {self.mark!r}; it is bid or mid")
+        try:
+            half_spread = to_micro(self.half_spread)
+        except UnitError as error:
+            raise UsageError(f"half_spread: {error}") from error
         return ExecutionConfig(
             latency=self.latency_ms * SECOND // 1000,
-            half_spread=to_micro(self.half_spread),
+            half_spread=half_spread,
             depth_usd=self.depth_usd * MICRO,
             max_quote_age=self.max_quote_age_s * SECOND,
             max_wait=self.max_wait_s * SECOND,
@@ -55,7 +64,7 @@ def _fee_model(name: str) -> FeeModelName:
     raise UsageError(f"there is no fee model {name!r}{did_you_mean(name, get_args(FeeModelName))}")
 
 
-class Bankroll(dg.Config):
+class Bankroll(Strict):
     """Money: what there is, and what one entry may use."""
 
     bankroll_usd: int = Field(default=10_000, gt=0, description="dollars at the start of the portfolio")
@@ -77,14 +86,14 @@ class Bankroll(dg.Config):
         )
 
 
-class Terms(dg.Config):
+class Terms(Strict):
     """How orders are executed and what they may cost."""
 
     execution: Execution = Field(default_factory=lambda: Execution())
     bankroll: Bankroll = Field(default_factory=lambda: Bankroll())
 
 
-class Markets(dg.Config):
+class Markets(Strict):
     """Which markets."""
 
     universe: list[dict[str, Any]] = Field(
@@ -109,12 +118,24 @@ class BacktestConfig(Terms, Markets):
         default_factory=dict, description="name: parameters; empty: every registered strategy, as it comes"
     )
 
+    @classmethod
+    def parse(cls, content: object, where: str) -> dict[str, Any]:
+        """Validate plain data and return it complete. Raises :class:`UsageError` with the key at fault."""
+        try:
+            return cls.model_validate(content).model_dump(mode="json")
+        except ValidationError as error:
+            raise explain(where, error, cls) from None
+
 
 def params_config(name: str, params: type[BaseModel]) -> type[dg.Config]:
     """A strategy's parameters as the launchpad shows them; the strategy itself checks their bounds."""
     fields: dict[str, Any] = {}
     for key, field in params.model_fields.items():
-        kind = field.annotation if field.annotation in (bool, int, float, str) else str
-        default = field.default if kind is field.annotation else str(field.default)
+        default = field.get_default(call_default_factory=True, validated_data={})
+        if field.annotation in (bool, int, float, str):
+            kind: Any = field.annotation
+        else:
+            default = default if default is PydanticUndefined else to_jsonable_python(default)
+            kind = str if isinstance(default, str) else Any
         fields[key] = (kind, Field(default, description=field.description))
     return create_model(f"{name.title().replace('_', '')}Params", __base__=dg.Config, **fields)

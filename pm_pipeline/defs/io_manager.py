@@ -5,7 +5,8 @@ partitions are qualified (a strategy's markets), ``"lake_prefix": "favourite"``.
 
 - a ``pa.Table``, if the run holds one partition or the asset has none;
 - a mapping or an iterator of ``(partition key, pa.Table)``; an iterator is drained one partition at a time,
-  so that a backfill of thousands of markets needs the memory of one.
+  so that a backfill of thousands of markets needs the memory of one (a generator goes into ``dg.Output``,
+  else Dagster takes it for a stream of events).
 
 What it receives is always :class:`Partitions`, however many there are.
 """
@@ -33,7 +34,7 @@ def with_meta(rows: pa.Table, meta: Mapping[str, str]) -> pa.Table:
 
 
 class PartitionsMissingError(PipelineError):
-    """An asset returned rows for other partitions than its run holds."""
+    """An asset returned other partitions than its run holds, or one of them twice."""
 
 
 class Partitions(Mapping[str, pa.Table]):
@@ -61,28 +62,28 @@ class LakeIOManager(dg.ConfigurableIOManager):
         """Write what an asset returned; every partition of the run must be there, and no other."""
         table, prefix = _address(context.definition_metadata)
         expected = list(context.asset_partition_keys) if context.has_asset_partitions else [WHOLE]
-        rows = written = 0
+        missing, rows = set(expected), 0
         for key, part in _parts(obj, expected):
-            if key not in expected:
-                raise PartitionsMissingError(
-                    f"{table}: the asset returned {key!r}, which this run does not hold"
-                )
+            if key not in missing:
+                why = "twice" if key in expected else "which this run does not hold"
+                raise PartitionsMissingError(f"{table}: the asset returned {key!r}, {why}")
+            missing.remove(key)
             meta = {k.decode(): v.decode() for k, v in (part.schema.metadata or {}).items()}
             rows += self.workspace.lake.write(table, (*prefix, key), part, meta=meta).rows
-            written += 1
-        if written != len(expected):
+        if missing:
             raise PartitionsMissingError(
-                f"{table}: the asset returned {written} of the {len(expected)} partitions of this run; "
-                "return an empty table for a partition without rows"
+                f"{table}: of the {len(expected)} partitions of this run the asset returned all but "
+                f"{len(missing)}, first {min(missing)!r}; return an empty table for one without rows"
             )
-        context.add_output_metadata({"dagster/row_count": rows, "partitions": written})
+        context.add_output_metadata({"dagster/row_count": rows, "partitions": len(expected)})
 
     def load_input(self, context: dg.InputContext) -> Partitions:
         """Offer the partitions of the upstream asset that this run depends on."""
         upstream = context.upstream_output
         assert upstream is not None
         table, prefix = _address(upstream.definition_metadata)
-        keys = list(context.asset_partition_keys) if context.has_asset_partitions else [WHOLE]
+        # sorted, because Dagster gives them as they lie in a set
+        keys = sorted(context.asset_partition_keys) if context.has_asset_partitions else [WHOLE]
         return Partitions(self.workspace.lake, table, {key: (*prefix, key) for key in keys})
 
 
@@ -93,5 +94,10 @@ def _address(metadata: Mapping[str, Any]) -> tuple[str, Partition]:
 
 def _parts(obj: Any, expected: list[str]) -> Iterable[tuple[str, pa.Table]]:
     if isinstance(obj, pa.Table):
-        return [(key, obj) for key in expected[:1]]
+        if len(expected) > 1:
+            raise PartitionsMissingError(
+                f"the asset returned one table, and this run holds {len(expected)} partitions; "
+                "return them by key"
+            )
+        return [(expected[0], obj)]
     return obj.items() if isinstance(obj, Mapping) else obj

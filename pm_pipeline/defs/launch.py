@@ -1,11 +1,12 @@
 """Runs inside a run: a job's op starts the asset jobs that do the work, so that each asset is really
 materialised, with its own events, partitions and lineage."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import dagster as dg
+from dagster_shared.error import SerializableErrorInfo
 
 from pm_pipeline.errors import PipelineError, UsageError
 
@@ -59,17 +60,21 @@ class Launcher:
 
 
 def _failure(result: dg.ExecuteInProcessResult) -> Exception:
-    """The error that made a run fail, as an exception again."""
+    """The error that made a run fail, as an exception again: ours if one of ours is among its causes."""
     for event in result.all_events:
         if event.is_step_failure and (error := event.step_failure_data.error):
-            first = error
-            while first.cause:
-                first = first.cause
-            kind = next((k for k in (UsageError, PipelineError) if _is(k, first.cls_name)), None)
-            if kind:
-                return kind(first.message.strip().partition(": ")[2])
+            for cause in _causes(error):
+                kind = next((k for k in (UsageError, PipelineError) if _is(k, cause.cls_name)), None)
+                if kind:
+                    return kind(cause.message.strip().partition(": ")[2])
             return RuntimeError(error.to_string())
     return PipelineError(f"run {result.run_id} failed; its log says why")
+
+
+def _causes(error: SerializableErrorInfo | None) -> Iterator[SerializableErrorInfo]:
+    while error:
+        yield error
+        error = error.cause
 
 
 def _is(kind: type[PipelineError], name: str | None) -> bool:

@@ -1,5 +1,6 @@
 """What the assets are cut into: markets, groups of markets, and days."""
 
+from datetime import timedelta
 from typing import Final
 
 import dagster as dg
@@ -12,6 +13,11 @@ MARKET_GROUPS: Final = dg.DynamicPartitionsDefinition(name="market_groups")
 
 DAYS: Final = dg.DailyPartitionsDefinition(start_date="2021-01-01", end_offset=1)
 """UTC days, up to and including today."""
+
+READ_DAILY: Final = dg.FreshnessPolicy.time_window(
+    warn_window=timedelta(hours=26), fail_window=timedelta(hours=48)
+)
+"""For what is read once a day: Dagster shows it as stale when a day was missed."""
 
 CHUNK: Final = 10_000
 """Keys registered at once; larger batches strain SQLite's limit on variables."""

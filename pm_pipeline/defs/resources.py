@@ -9,6 +9,7 @@ import duckdb
 from dagster_duckdb import DuckDBResource
 
 from pm_pipeline.config import Settings
+from pm_pipeline.errors import UsageError
 from pm_pipeline.markets.keys import Venue
 from pm_pipeline.markets.rules import RuleBook
 from pm_pipeline.sources.adapter import PlatformAdapter
@@ -49,8 +50,16 @@ class Workspace(dg.ConfigurableResource):
         """The client of one venue, pointed where ``PM_SOURCE`` says."""
         settings = self.settings
         in_process = settings.source is SourceMode.SANDBOX and settings.sandbox_url is None
-        keep = settings.archive_pages == "always" or (
-            settings.archive_pages == "live" and settings.source is not SourceMode.SANDBOX
+        replayed = settings.source is SourceMode.ARCHIVE
+        if replayed and not settings.archive_dir.is_dir():
+            raise UsageError(
+                f"there is no archive of raw pages at {settings.archive_dir}; read with PM_SOURCE=live "
+                "first, or set PM_DATA_DIR to the folder that holds it"
+            )
+        keep = (
+            replayed
+            or settings.archive_pages == "always"
+            or (settings.archive_pages == "live" and settings.source is SourceMode.LIVE)
         )
         async with open_adapter(
             venue,

@@ -109,12 +109,20 @@ class TakerMarket:
     """
 
     def __init__(
-        self, tape: Tape, terms: Terms, *, outcomes: int, min_order_size: Micro, closed_at: Nanos
+        self,
+        tape: Tape,
+        terms: Terms,
+        *,
+        outcomes: int,
+        min_order_size: Micro,
+        lot: Micro,
+        closed_at: Nanos,
     ) -> None:
         self._tape = tape
         self._terms = terms
         self._binary = outcomes == 2
-        self._min_size = min_order_size
+        self._lot = max(lot, terms.config.lot)
+        self._min_size = max(min_order_size, self._lot)
         self._closed_at = closed_at
         self._replay = BookReplay(tape.log, "ts")
         self._log_read = 0
@@ -132,14 +140,13 @@ class TakerMarket:
         def fee(levels: Sequence[Level]) -> Micro:
             return model.open_order().charge(_legs(levels, Side.BUY))
 
-        lot, best = self._terms.config.lot, depth.levels[0].price
+        lot, best = self._lot, depth.levels[0].price
         asked = size_for_stake([Level(best, stake * MICRO // best)], stake, lot, fee)
         enough = depth.levels[0].size >= asked
         size = asked if enough else size_for_stake(depth.levels, stake, lot, fee)
-        smallest = max(self._min_size, lot)
-        if asked < smallest or not size:
+        if asked < self._min_size or not size:
             spent, got = f"${from_micro(stake):f} buys {from_micro(asked):f}", from_micro(best)
-            detail = f"{spent} at {got:f}, the minimum is {from_micro(smallest):f}"
+            detail = f"{spent} at {got:f}, the minimum is {from_micro(self._min_size):f}"
             return Refused(Reason.BELOW_MIN_SIZE, detail, asked)
         taken = take(depth.levels, size)
         return self._done(outcome, Side.BUY, at, depth, taken, fee(taken), asked)
@@ -211,8 +218,7 @@ class TakerMarket:
                 price = max(price, later) if side is Side.BUY else min(price, later)
         taken_at, taken = self._taken_quotes.get(self._account(outcome, side), (ts, 0))
         dollars = int(self._terms.config.depth_usd * self._terms.depth)
-        lot = self._terms.config.lot
-        size = (dollars * MICRO // price - (taken if taken_at == ts else 0)) // lot * lot
+        size = (dollars * MICRO // price - (taken if taken_at == ts else 0)) // self._lot * self._lot
         return (Level(price, size),) if size > 0 else ()
 
     def _book(self, outcome: int, side: Side, at: Nanos) -> Levels:
@@ -223,7 +229,7 @@ class TakerMarket:
             return ()
         if outcome:
             book = book.mirrored()
-        share, lot = self._terms.depth, self._terms.config.lot
+        share, lot = self._terms.depth, self._lot
         levels = []
         for level in book.asks if side is Side.BUY else book.bids:
             taken = self._taken_levels.get(_book_level(outcome, side, level.price), 0)

@@ -20,7 +20,7 @@ from pm_pipeline.engine.signals import LookAheadError, Signal, Signals
 from pm_pipeline.markets.clock import Nanos, format_time, to_datetime
 from pm_pipeline.markets.units import MICRO
 from pm_pipeline.warehouse.asof import AsOfView, MarketData, view_of
-from pm_pipeline.warehouse.schema import Kind
+from pm_pipeline.warehouse.columns import Kind
 
 
 class SignalMaker(Protocol):

@@ -80,7 +80,8 @@ class ExecutionConfig:
     ``latency`` is ours, from decision to the venue's door; the venue's own dated delay comes on top.
     ``half_spread`` (at least one tick) is added to a mid, and ``depth_usd`` dollars are taken to rest at each
     quote that came without a size. A quote older than ``max_quote_age`` is not traded on; an entry waits up
-    to ``max_wait`` for a fresh one, an exit until trading ends. ``lot`` is the step of order sizes.
+    to ``max_wait`` for a fresh one, an exit until trading ends. ``lot`` is the
+    step of order sizes where the venue's own is not coarser.
     ``fees`` names a fee model of :mod:`pm_pipeline.engine.fees`.
     """
 

@@ -191,6 +191,7 @@ class _Simulation:
             self.terms,
             outcomes=len(run.market.instruments),
             min_order_size=tick.min_order_size,
+            lot=tick.lot,
             closed_at=run.settlement.closed_at,
         )
         run.open(tape, taker)

@@ -149,11 +149,19 @@ class OutcomeTape:
         return int(rows[n]) if n < len(rows) else None
 
     def mark(self, t: Nanos, mark: Mark) -> Micro | None:
-        """The last known value of one contract at ``t``: the bid, or the mid."""
+        """The last known value of one contract at ``t``: the bid, or the mid.
+
+        Where nobody bids any more, the last bid counts, but no more than is asked now: a price that fell
+        below the lowest bid must not leave a position at what it once was worth.
+        """
+        i = self.at(t)
         rows = self._rows[Side.SELL] if mark is Mark.BID else self._mids
         values = self.touch.bid if mark is Mark.BID else self.touch.mid
-        n = int(np.searchsorted(rows, self.at(t), side="right")) - 1
-        return int(values[rows[n]]) if n >= 0 else None
+        n = int(np.searchsorted(rows, i, side="right")) - 1
+        if n < 0:
+            return None
+        value, ask = int(values[rows[n]]), int(self.touch.ask[i])
+        return value if ask == NOTHING else min(value, ask)
 
     def mid_known_at(self, t: Nanos) -> Micro | None:
         """The last mid that was known at ``t``; what a decision is measured against."""

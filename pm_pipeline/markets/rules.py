@@ -19,6 +19,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import cache
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
@@ -105,10 +106,11 @@ class FeeRule(Rule):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TickRule(Rule):
-    """Which prices and sizes an order may have."""
+    """Which prices and sizes an order may have; sizes are multiples of ``lot``."""
 
     ranges: tuple[TickRange, ...]
     min_order_size: Micro
+    lot: Micro
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,8 +162,9 @@ class RuleBook:
                     )
 
     @classmethod
+    @cache
     def default(cls) -> Self:
-        """The rules that ship with the package."""
+        """The rules that ship with the package; read once, since a book never changes."""
         tables = (resources.files("pm_pipeline.markets") / "data").iterdir()
         found = sorted((t for t in tables if t.name.endswith(".csv")), key=lambda table: table.name)
         return cls(row for table in found for row in read_table(table.name, table.read_text("utf-8")))

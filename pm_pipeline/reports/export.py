@@ -13,7 +13,8 @@ import pyarrow as pa
 from pm_pipeline.markets.clock import format_time, to_nanos
 from pm_pipeline.markets.units import from_micro
 from pm_pipeline.reports.files import replacing
-from pm_pipeline.warehouse.schema import Kind, table
+from pm_pipeline.warehouse.columns import Kind
+from pm_pipeline.warehouse.schema import table
 
 _COLUMNS: Final = table("backtest.trips").columns
 _ROWS: Final = 10_000

@@ -1,6 +1,7 @@
 """Runs as they lie in the lake: found, loaded, and compared."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -68,7 +69,7 @@ def result_rows(run: RunReport) -> list[dict[str, Any]]:
             "strategy": result.name,
             "scenarios": {
                 scenario: {
-                    name: None if figure.note and figure.value != figure.value else figure.value
+                    name: figure.value if math.isfinite(figure.value) else None
                     for name, figure in figures.items()
                 }
                 for scenario, figures in result.metrics.items()
@@ -80,7 +81,7 @@ def result_rows(run: RunReport) -> list[dict[str, Any]]:
 
 
 def compare_runs(lake: Lake, wanted: Sequence[str], metrics: Sequence[str]) -> list[dict[str, Any]]:
-    """A row per strategy and figure, a column per run, of the base scenario."""
+    """A row per strategy and figure, a column per run, of the base scenario; null where a run lacks it."""
     for name in metrics:
         if name not in METRICS:
             raise UsageError(f"there is no figure {name!r}{did_you_mean(name, METRICS)}")
@@ -91,7 +92,10 @@ def compare_runs(lake: Lake, wanted: Sequence[str], metrics: Sequence[str]) -> l
     strategies = sorted({result.name for run in runs for result in run.strategies})
     return [
         {"strategy": strategy, "figure": METRICS[name].title}
-        | {run.run_id[:8]: show(name, figure) for run in runs if (figure := _figure(run, strategy, name))}
+        | {
+            run.run_id[:8]: show(name, figure) if (figure := _figure(run, strategy, name)) else None
+            for run in runs
+        }
         for strategy in strategies
         for name in metrics or SUMMARY
     ]

@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pm_pipeline.markets.clock import DAY, Nanos
 from pm_pipeline.markets.units import MICRO, Micro
@@ -84,6 +85,8 @@ METRICS: Final[dict[str, Metric]] = {
         ("total_pnl_low", "Profit, 95 % low", Unit.DOLLARS, True, "lower end of its interval over events"),
         ("total_pnl_high", "Profit, 95 % high", Unit.DOLLARS, True, "upper end of its interval over events"),
         ("trades", "Trades", Unit.COUNT, None, "closed round trips"),
+        ("open_trades", "Open at the end", Unit.COUNT, None, "positions that nobody has paid yet"),
+        ("open_pnl", "Profit of open trades", Unit.DOLLARS, None, "at their last mark; in no other profit"),
         ("win_rate", "Win rate", Unit.SHARE, True, "wins over wins and losses; break-even apart"),
         ("break_even", "Break-even trades", Unit.COUNT, None, "neither won nor lost"),
         ("profit_factor", "Profit factor", Unit.NUMBER, True, "gross profit over gross loss"),
@@ -185,7 +188,7 @@ def headline(
         Of the bootstrap behind the intervals.
     """
     done = trades.closed(trips)
-    found = _trade_level(done, start, end, seed) | _forecast_level(trips, seed)
+    found = _trade_level(done, start, end, seed) | _open_level(trips) | _forecast_level(trips, seed)
     if equity is not None:
         found |= _equity_level(done, equity, initial, start, end, trial_sharpes)
     return {name: found[name] for name in METRICS if name in found}
@@ -219,6 +222,13 @@ def _trade_level(done: trades.Trips, start: Nanos | None, end: Nanos | None, see
         **{f"pnl_share_{kind}": trades.pnl_share(done, kind) for kind in ("l2", "bbo", "trade", "mid")},
         "hindsight_share": trades.hindsight_share(done),
     }
+
+
+def _open_level(trips: pa.Table) -> _Found:
+    """What a run that ends too early leaves out of every other figure of trades."""
+    left = trips.filter(pc.equal(trips["ended_by"], "open"))
+    profit = sum(left["pnl"].to_pylist()) / MICRO
+    return {"open_trades": Figure(float(left.num_rows)), "open_pnl": Figure(profit)}
 
 
 def _forecast_level(trips: pa.Table, seed: int) -> _Found:

@@ -19,7 +19,8 @@ from pm_pipeline.markets.market import Market
 from pm_pipeline.markets.resolution import Resolution
 from pm_pipeline.markets.units import Micro
 from pm_pipeline.sources.errors import SourceError
-from pm_pipeline.warehouse.schema import Kind, table
+from pm_pipeline.warehouse.columns import Kind
+from pm_pipeline.warehouse.schema import table
 
 
 class Window(NamedTuple):

@@ -56,6 +56,9 @@ SANDBOX_NOW: Final = "x-sandbox-now"
 ARCHIVED_AT: Final = "x-archived-at"
 """Response header of a replay: when the page was fetched, in nanoseconds."""
 
+MOST_EMPTY: Final = 20
+"""Empty pages in a row after which a listing that always has a next cursor is no answer any more."""
+
 _RETRIED: Final = frozenset({425, 429, 500, 502, 503, 504})
 _ENDED: Final[frozenset[object]] = frozenset({None, "", "LTE="})
 """What stands for the end: no cursor or null (Gamma, Data API), "" (Kalshi), "LTE=" (CLOB)."""
@@ -218,7 +221,8 @@ class HttpClient:
 
         An empty page that still has a cursor is not the end. A cursor seen before, or a page that begins
         like one before it, raises :class:`RepeatedCursor`: the rest cannot be had. Only where a cursor
-        brings nothing but itself, twice, the venue has no more.
+        brings nothing but itself, twice, the venue has no more. More than :data:`MOST_EMPTY` empty pages in a
+        row raise :class:`BadResponse`.
 
         Parameters
         ----------
@@ -234,10 +238,11 @@ class HttpClient:
         seen_cursors: set[object] = set()
         seen_pages: set[Hashable] = set()
         cursor: object = None
-        stalled = False
+        stalled, empty = False, 0
         for _ in range(max_pages):
             body = await self.get(path, {**params, cursor_in: None if cursor is None else str(cursor)})
             page, following = self._page(path, body, rows, cursor_of)
+            empty = 0 if page else empty + 1
             if page:
                 mark = identity(page[0]) if identity else _digest(page)
                 if mark in seen_pages:
@@ -251,6 +256,8 @@ class HttpClient:
                     return
                 stalled = True
                 continue
+            if empty > MOST_EMPTY:
+                raise BadResponse(f"{self._http.base_url.host}{path} gave {empty} empty pages in a row")
             if following in seen_cursors:
                 raise RepeatedCursor(
                     f"{self._http.base_url.host}{path} repeats the cursor {str(following)[:40]!r}"

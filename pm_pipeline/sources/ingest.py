@@ -6,7 +6,7 @@ reason stands in ``ops.coverage``.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, TypeAlias
 
@@ -22,6 +22,8 @@ from pm_pipeline.warehouse.coverage import Coverage, CoverageStatus, read_covera
 from pm_pipeline.warehouse.lake import Lake
 from pm_pipeline.warehouse.records import resolutions_to_table
 from pm_pipeline.warehouse.schema import table
+
+RESOLUTIONS: Final = "catalog.resolutions"
 
 Feed: TypeAlias = Callable[[PlatformAdapter, Market], AsyncIterator[pa.RecordBatch]]
 
@@ -76,7 +78,7 @@ async def ingest(
     """Fill the partitions of table ``name`` for ``markets`` of one venue; outcomes in the same order.
 
     At most ``concurrency`` markets are in memory at once; ``done`` hears of each. Errors of the source are
-    outcomes; anything else (a full disk, a bug) is raised.
+    outcomes; anything else (a full disk, a bug) is raised, and ends the reading of the other markets.
     """
     gate = asyncio.Semaphore(concurrency)
     now = await adapter.now()
@@ -87,8 +89,11 @@ async def ingest(
         done(outcome)
         return outcome
 
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one(market)) for market in markets]
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(market)) for market in markets]
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
     return [task.result() for task in tasks]
 
 
@@ -96,62 +101,37 @@ async def ingest_resolutions(
     adapter: PlatformAdapter, lake: Lake, markets: Sequence[Market]
 ) -> list[Outcome]:
     """Fill ``catalog.resolutions`` for ``markets`` of one venue; a market without an answer is an error."""
-    name = "catalog.resolutions"
-    now = await adapter.now()
-    found: dict[str, Resolution] = {}
-    async for page in adapter.get_resolutions(markets):
-        found.update((str(resolution.market_key), resolution) for resolution in page)
-    outcomes = []
-    for market in markets:
-        key = str(market.key)
-        report = partial(
-            Coverage,
-            table=name,
-            partition=(key,),
-            source=name,
-            asked_from=None,
-            asked_to=now,
-            got_from=None,
-            got_to=None,
-            gaps=0,
-            ingested_at=now,
-        )
-        if key not in found:
-            error = SourceError(f"{market.key.venue} said nothing about the state of {key}")
-            outcome = Outcome(key, report(status=CoverageStatus.FAILED, rows=0, reason=str(error)), error)
-        else:
-            until = FOREVER if found[key].status in _FINAL else now
-            rows = resolutions_to_table([found[key]], ingested_at=now)
-            lake.write(name, key, rows, meta={ASKED_TO: str(until)})
-            outcome = Outcome(key, report(status=CoverageStatus.COMPLETE, rows=1, reason=""))
-        write_coverage(lake, outcome.coverage)
-        outcomes.append(outcome)
-    return outcomes
+    return await ingest(adapter, lake, RESOLUTIONS, markets)
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What the last attempts to read some markets amount to."""
 
-    asked: int
     quiet: tuple[str, ...]
     failed: tuple[str, ...]
-
-    @property
-    def dead(self) -> bool:
-        """Whether more than half of the markets have gone quiet: then it is the source, not the markets."""
-        return 2 * len(self.quiet) > self.asked
+    dead: bool
+    """Most of those that trade, or most of the others, have gone quiet: then it is the source."""
 
 
 def verdict(lake: Lake, names: Iterable[str], markets: Sequence[Market]) -> Verdict:
-    """Look up how the last attempt to fill tables ``names`` for ``markets`` of one venue ended."""
+    """Look up how the last attempt to fill tables ``names`` for ``markets`` of one venue ended.
+
+    Markets that trade and markets that have closed are judged apart: a source that died today still has all
+    that it ever said about last year.
+    """
     found: dict[CoverageStatus, set[str]] = {status: set() for status in CoverageStatus}
     for name in names:
         for market in markets:
             for coverage in read_coverage(lake, name, str(market.key)):
                 found[coverage.status].add(str(market.key))
     quiet, failed = found[CoverageStatus.QUIET], found[CoverageStatus.FAILED]
-    return Verdict(len(markets), tuple(sorted(quiet)), tuple(sorted(failed)))
+    open_, closed = (
+        [str(market.key) in quiet for market in markets if (market.traded_until is None) is trading]
+        for trading in (True, False)
+    )
+    dead = any(2 * sum(part) > len(part) for part in (open_, closed))
+    return Verdict(tuple(sorted(quiet)), tuple(sorted(failed)), dead)
 
 
 def is_fresh(adapter: PlatformAdapter, lake: Lake, name: str, market: Market, now: Nanos) -> bool:
@@ -159,8 +139,51 @@ def is_fresh(adapter: PlatformAdapter, lake: Lake, name: str, market: Market, no
     info = lake.info(name, str(market.key))
     if info is None:
         return False
-    wanted = now if name == "catalog.resolutions" else adapter.prices_window(market, now).end
+    wanted = now if name == RESOLUTIONS else adapter.prices_window(market, now).end
     return int(info.meta.get(ASKED_TO, 0)) >= wanted
+
+
+def withdraw(lake: Lake, outcome: Outcome, reason: str) -> Outcome:
+    """Take a partition that breaks a rule out of the lake again, so that nothing is computed from it."""
+    coverage = replace(
+        outcome.coverage,
+        status=CoverageStatus.FAILED,
+        rows=0,
+        gaps=0,
+        got_from=None,
+        got_to=None,
+        reason=reason,
+    )
+    lake.delete(coverage.table, coverage.partition)
+    write_coverage(lake, coverage)
+    return Outcome(outcome.market_key, coverage, SourceError(reason))
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """The rows that a source gave, the window they were asked for, and up to when they are final."""
+
+    rows: pa.Table
+    window: Window
+    final_to: Nanos
+
+
+async def _ask(adapter: PlatformAdapter, name: str, market: Market, now: Nanos) -> _Answer:
+    window = adapter.prices_window(market, now)
+    batches = [batch async for batch in FEEDS[name](adapter, market)]
+    rows = pa.Table.from_batches(batches, schema=table(name).arrow)
+    if name == "market_data.prices":
+        _require_sound(str(market.key), _span(rows), window, now)
+    return _Answer(rows, window, window.end)
+
+
+async def _ask_resolution(adapter: PlatformAdapter, market: Market, now: Nanos) -> _Answer:
+    pages = [page async for page in adapter.get_resolutions([market])]
+    found: list[Resolution] = [resolution for page in pages for resolution in page]
+    if not found:
+        raise SourceError(f"{market.key.venue} said nothing about the state of {market.key}")
+    rows = resolutions_to_table(found, ingested_at=now)
+    return _Answer(rows, Window(now, now), FOREVER if found[-1].status in _FINAL else now)
 
 
 async def _ingest_market(
@@ -169,20 +192,18 @@ async def _ingest_market(
     key = str(market.key)
     report = partial(Coverage, table=name, partition=(key,), source=name, ingested_at=now)
     nothing = partial(report, rows=0, gaps=0, got_from=None, got_to=None)
-    window, error = Window(now, now), None
+    error = None
     try:
-        window = adapter.prices_window(market, now)
-        rows = pa.Table.from_batches(
-            [batch async for batch in FEEDS[name](adapter, market)], schema=table(name).arrow
-        )
-        got = _span(rows)
-        if name == "market_data.prices":
-            _require_sound(key, got, window, now)
+        if name == RESOLUTIONS:
+            answer = await _ask_resolution(adapter, market, now)
+        else:
+            answer = await _ask(adapter, name, market, now)
+        rows, got = answer.rows, _span(answer.rows)
         _require_no_loss(lake, name, key, rows.num_rows)
-        lake.write(name, key, rows, meta={ASKED_TO: str(window.end)})
+        lake.write(name, key, rows, meta={ASKED_TO: str(answer.final_to)})
         coverage = report(
-            asked_from=window.start,
-            asked_to=window.end,
+            asked_from=answer.window.start,
+            asked_to=answer.window.end,
             rows=rows.num_rows,
             got_from=got.start if got else None,
             got_to=got.end if got else None,
@@ -191,24 +212,26 @@ async def _ingest_market(
             reason="" if rows.num_rows else "the source has no rows",
         )
     except UnsupportedError as unsupported:
-        lake.write(name, key, table(name).arrow.empty_table(), meta={ASKED_TO: str(window.end)})
+        start, end = adapter.prices_window(market, now)
+        lake.write(name, key, table(name).arrow.empty_table(), meta={ASKED_TO: str(end)})
         coverage = nothing(
-            status=CoverageStatus.UNSUPPORTED,
-            asked_from=window.start,
-            asked_to=window.end,
-            reason=str(unsupported),
+            status=CoverageStatus.UNSUPPORTED, asked_from=start, asked_to=end, reason=str(unsupported)
         )
     except SourceError as failure:
         quiet = isinstance(failure, QuietSourceError)
-        status = CoverageStatus.QUIET if quiet else CoverageStatus.FAILED
+        coverage = nothing(
+            status=CoverageStatus.QUIET if quiet else CoverageStatus.FAILED,
+            asked_from=None,
+            asked_to=now,
+            reason=str(failure),
+        )
         error = failure
-        coverage = nothing(status=status, asked_from=None, asked_to=now, reason=str(failure))
     write_coverage(lake, coverage)
     return Outcome(key, coverage, error)
 
 
 def _span(rows: pa.Table) -> Window | None:
-    if not rows.num_rows:
+    if not rows.num_rows or "ts" not in rows.column_names:
         return None
     times = rows["ts"].cast(pa.int64()).to_numpy()
     return Window(int(times.min()) * 1000, int(times.max()) * 1000)

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pm_pipeline.errors import PipelineError, did_you_mean
-from pm_pipeline.warehouse.schema import PartitionedBy, Table
+from pm_pipeline.warehouse.columns import PartitionedBy, Table
 
 Partition: TypeAlias = tuple[str, ...]
 """The parts that name one partition of a table, for example ``("polymarket:654414",)``."""

@@ -16,10 +16,11 @@ from uuid import uuid4
 import duckdb
 
 from pm_pipeline.warehouse import schema
+from pm_pipeline.warehouse.columns import Column, Kind, Table
 from pm_pipeline.warehouse.files import TEMPORARY, StorageError, make_folder, storing, sync
 from pm_pipeline.warehouse.lake import Lake
 from pm_pipeline.warehouse.locks import file_lock
-from pm_pipeline.warehouse.schema import TABLES, Column, Kind, Table
+from pm_pipeline.warehouse.schema import TABLES
 
 _SQL_TYPE: Final = {
     Kind.TEXT: "VARCHAR",

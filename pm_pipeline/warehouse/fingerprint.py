@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pm_pipeline.warehouse.schema import Table
+from pm_pipeline.warehouse.columns import Table
 
 _CIRCUMSTANCE: Final = frozenset({"ingested_at", "run_id"})
 """Columns that tell when and by whom a row was written, not what it says."""

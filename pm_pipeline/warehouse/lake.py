@@ -23,10 +23,11 @@ import pyarrow.parquet as pq
 
 from pm_pipeline.errors import PipelineError, UsageError, did_you_mean
 from pm_pipeline.warehouse import schema
+from pm_pipeline.warehouse.columns import Table
 from pm_pipeline.warehouse.conform import Partition, check_order, conform, in_order
 from pm_pipeline.warehouse.files import TEMPORARY, Durability, StorageError, atomic_write, storing, sync
 from pm_pipeline.warehouse.fingerprint import Fingerprint
-from pm_pipeline.warehouse.schema import SCHEMA_VERSION, Table
+from pm_pipeline.warehouse.schema import SCHEMA_VERSION
 
 ROW_GROUP: Final = 131_072
 """Rows per row group; also the largest batch that :meth:`Lake.scan` yields."""

@@ -24,8 +24,9 @@ from pm_pipeline.markets import (
     Trade,
 )
 from pm_pipeline.markets.clock import Nanos
+from pm_pipeline.warehouse.columns import Kind
 from pm_pipeline.warehouse.files import StorageError
-from pm_pipeline.warehouse.schema import Kind, table
+from pm_pipeline.warehouse.schema import table
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 

@@ -5,73 +5,13 @@ reads as it is. In SQL the same column is an exact ``DECIMAL(18, 6)`` of dollars
 ``timestamp[us, UTC]`` and ``TIMESTAMPTZ``.
 """
 
-from dataclasses import dataclass
-from enum import Enum, StrEnum
-from functools import cached_property
 from typing import Final
 
-import pyarrow as pa
-
 from pm_pipeline.errors import UsageError, did_you_mean
+from pm_pipeline.warehouse.columns import Column, Kind, PartitionedBy, Table
 
 SCHEMA_VERSION: Final = 1
 """Version of all declarations below; every step in :mod:`pm_pipeline.warehouse.migrations` adds one."""
-
-
-class Kind(Enum):
-    """What a column holds, as its Arrow type in the lake."""
-
-    TEXT = pa.string()
-    MICRO = pa.int64()
-    INT = pa.int32()
-    COUNT = pa.uint64()
-    FLAG = pa.bool_()
-    TIME = pa.timestamp("us", "UTC")
-    STAT = pa.float64()
-    TEXTS = pa.list_(pa.string())
-    MICROS = pa.list_(pa.int64())
-
-
-class PartitionedBy(StrEnum):
-    """What one partition file of a table holds."""
-
-    DAY = "day"
-    MARKET = "market"
-    STRATEGY_MARKET = "strategy/market"
-    TABLE_PARTITION = "table/partition"
-    RUN = "run"
-    RUN_STRATEGY = "run/strategy"
-    WHOLE = "whole"
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column: name, kind, what it means, and whether it may be null."""
-
-    name: str
-    kind: Kind
-    meaning: str
-    nullable: bool = False
-
-
-@dataclass(frozen=True)
-class Table:
-    """One table. ``name`` is ``schema.table``; rows of a partition are sorted by ``sorted_by``."""
-
-    name: str
-    meaning: str
-    partitioned_by: PartitionedBy
-    columns: tuple[Column, ...]
-    sorted_by: tuple[str, ...]
-
-    @cached_property
-    def arrow(self) -> pa.Schema:
-        """The Arrow schema of a partition file."""
-        return pa.schema([pa.field(c.name, c.kind.value, nullable=c.nullable) for c in self.columns])
-
-    def column(self, name: str) -> Column:
-        """The column of this name."""
-        return next(c for c in self.columns if c.name == name)
 
 
 def _text(name: str, meaning: str) -> Column:
@@ -407,8 +347,14 @@ _DECLARED: Final = (
             _SCENARIO,
             Column("ts", Kind.TIME, "clock"),
             Column("cash", Kind.MICRO, "dollars free"),
-            Column("positions", Kind.MICRO, "what open positions could be sold for; cost while nobody bids"),
-            Column("locked", Kind.MICRO, "payouts and refunds due but not yet paid"),
+            Column(
+                "positions",
+                Kind.MICRO,
+                "what open positions would bring: the last bid known; cost if nobody ever bid",
+            ),
+            Column(
+                "locked", Kind.MICRO, "positions in closed markets that are not paid yet, at their last mark"
+            ),
             Column("equity", Kind.MICRO, "cash + positions + locked"),
             Column("open_positions", Kind.INT, "positions held"),
         ),

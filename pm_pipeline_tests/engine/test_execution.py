@@ -24,6 +24,7 @@ from pm_pipeline.markets.clock import FOREVER, parse_time
 from pm_pipeline.markets.rules import RuleBook
 from pm_pipeline.warehouse.asof import MarketData
 from pm_pipeline_tests.engine.builders import (
+    CENT,
     at,
     bbo,
     book,
@@ -48,6 +49,7 @@ def taker(of: MarketData, scenario: Scenario = Scenario.BASE, **changes: Any) ->
         terms,
         outcomes=len(of.market.instruments),
         min_order_size=of.market.min_order_size,
+        lot=CENT,
         closed_at=FOREVER,
     )
 

@@ -27,7 +27,8 @@ from pm_pipeline.engine import (
 from pm_pipeline.engine.simulate import Priority, simulate
 from pm_pipeline.errors import UsageError
 from pm_pipeline.markets import MICRO, Resolution, ScheduleEvidence
-from pm_pipeline.markets.clock import DAY, to_datetime, to_nanos
+from pm_pipeline.markets.clock import DAY, SECOND, parse_time, to_datetime, to_nanos
+from pm_pipeline.markets.rule_tables import read_table
 from pm_pipeline.markets.rules import RuleBook
 from pm_pipeline.warehouse.asof import MarketData
 from pm_pipeline.warehouse.schema import table
@@ -347,6 +348,21 @@ def test_two_exits_sell_the_position_once() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("key", "day", "size"),
+    [
+        (KALSHI, "2026-03-31", 196_000_000),
+        (KALSHI, "2026-04-01", 196_070_000),
+        ("polymarket:1", "2026-03-29", 196_070_000),
+    ],
+)
+def test_an_order_is_a_whole_number_of_the_lots_of_its_day(key: str, day: str, size: int) -> None:
+    later = (parse_time(day) - at(0)) // SECOND
+    quotes = bbo([(later, 49, 51)], key)
+    result = run(given(quotes, [enter(later)], of=market(key)))
+    assert only(result.trips)["size"] == size
+
+
 def test_an_exit_whose_fee_cannot_be_paid_is_refused() -> None:
     # one contract at 50 cents and a fee of 2 cents take all; a hundredth sold at a cent costs a cent of fee
     config = RunConfig(
@@ -357,7 +373,10 @@ def test_an_exit_whose_fee_cannot_be_paid_is_refused() -> None:
     )
     rows = [*snapshot(0, [], [(50, 10)]), warehouse.level(10, "bid", 1, 0) | {"size": 10_000}]
     inputs = given(book(rows, KALSHI), [enter(1), leave(11)], of=market(KALSHI))
-    result = run(inputs, config=config)
+    lots = read_table(
+        "lots.csv", "venue,scope,valid_from,valid_to,lot,source\nkalshi,*,2021-06-30,,0.01,test\n"
+    )
+    result = run(inputs, config=config, rules=RuleBook.default().overlaid(lots))
     row = only(result.rejections)
     assert (row["reason"], row["detail"]) == ("insufficient_cash", "the fee is $0.010000")
     assert last_equity(result)["cash"] == 0

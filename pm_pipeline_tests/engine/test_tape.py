@@ -1,3 +1,4 @@
+import pyarrow as pa
 import pytest
 
 from pm_pipeline.engine import Mark, Scenario
@@ -34,6 +35,24 @@ def test_a_mid_becomes_prices_on_the_grid_away_from_us(
     touch = tape(of, half_spread=cents(half_spread)).outcome(0).touch
     assert (touch.bid[0], touch.ask[0]) == (cents(bid) or -1, cents(ask) or -1)
     assert touch.kind[0] == Kind.MID
+
+
+@pytest.mark.parametrize(
+    ("later", "worth"),
+    [
+        (mids([(0, 40), (60, 0.5)]), 2),
+        (bbo([(0, 39, 41), (60, None, 2)]), 2),
+        (bbo([(0, 39, 41), (60, None, 60)]), 39),
+        (bbo([(0, 39, 41), (60, None, None)]), 39),
+        (bbo([(0, 39, 41), (60, 98, None)]), 98),
+    ],
+)
+def test_where_nobody_bids_any_more_the_offer_bounds_the_worth(
+    later: dict[str, pa.Table], worth: int
+) -> None:
+    path = tape(data(market(), later)).outcome(0)
+    assert path.mark(at(0), Mark.BID) == cents(39)
+    assert path.mark(at(60), Mark.BID) == cents(worth)
 
 
 def test_the_other_outcome_is_the_mirror() -> None:

@@ -212,20 +212,20 @@ def test_venues_hold_taker_orders_by_date(moment: str, market: Market, delay: Na
 
 
 @pytest.mark.parametrize(
-    ("market", "day", "ranges", "smallest"),
+    ("market", "day", "ranges", "smallest", "lot"),
     [
-        (a_market(), "2026-07-01", ((10_000, 990_000, 10_000),), 5_000_000),
-        (kalshi(), "2026-03-31", ((10_000, 990_000, 10_000),), 1_000_000),
-        (kalshi(), "2026-04-01", ((10_000, 990_000, 10_000),), 10_000),
-        (a_market("alpaca:SPY"), "2026-04-01", ((100, 10**6, 100), (10**6, 10**12, 10_000)), 1),
+        (a_market(), "2026-07-01", ((10_000, 990_000, 10_000),), 5_000_000, 10_000),
+        (kalshi(), "2026-03-31", ((10_000, 990_000, 10_000),), 1_000_000, 1_000_000),
+        (kalshi(), "2026-04-01", ((10_000, 990_000, 10_000),), 10_000, 10_000),
+        (a_market("alpaca:SPY"), "2026-04-01", ((100, 10**6, 100), (10**6, 10**12, 10_000)), 1, 1),
     ],
 )
 def test_a_venues_usual_ticks_serve_markets_that_list_none(
-    market: Market, day: str, ranges: tuple[tuple[int, int, int], ...], smallest: int
+    market: Market, day: str, ranges: tuple[tuple[int, int, int], ...], smallest: int, lot: int
 ) -> None:
     rule = BOOK.tick(market, parse_time(day))
     assert rule.ranges == tuple(TickRange(*each) for each in ranges)
-    assert rule.min_order_size == smallest
+    assert (rule.min_order_size, rule.lot) == (smallest, lot)
 
 
 def test_a_market_that_lists_its_ticks_has_those() -> None:

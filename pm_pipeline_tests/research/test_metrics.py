@@ -54,6 +54,8 @@ def test_nothing_traded_is_zero_trades_and_no_ratio() -> None:
     assert {name for name, figure in found.items() if figure.defined} == {
         "total_pnl",
         "trades",
+        "open_trades",
+        "open_pnl",
         "break_even",
         "fees",
         "forecasts",
@@ -85,6 +87,21 @@ def test_exposure_and_turnover_measure_trips_against_equity() -> None:
     found = headline(trips, curve((0.0, 100), (10.0, 100)), initial=100 * MICRO)
     assert found["exposure"].value == pytest.approx(0.2)
     assert found["turnover"].value == pytest.approx(0.4 * 36.5)
+
+
+def test_open_positions_are_counted_apart_from_all_that_was_won_or_lost() -> None:
+    trips = rows(
+        "backtest.trips",
+        [
+            trip(pnl=3 * MICRO),
+            trip(pnl=-40 * MICRO, ended_by="open", payout=None, market_key="kalshi:left"),
+        ],
+    )
+    found = headline(trips, initial=0)
+    shown = {
+        name: found[name].value for name in ("trades", "total_pnl", "win_rate", "open_trades", "open_pnl")
+    }
+    assert shown == {"trades": 1, "total_pnl": 3, "win_rate": 1, "open_trades": 1, "open_pnl": -40}
 
 
 def test_forecasts_are_judged_beside_the_market() -> None:

@@ -18,7 +18,7 @@ from pm_pipeline.sources.errors import (
     SourceError,
     SourceUnavailable,
 )
-from pm_pipeline.sources.http import HttpClient, redacted
+from pm_pipeline.sources.http import MOST_EMPTY, HttpClient, redacted
 from pm_pipeline_tests.sources.server import Server, Sleeps, client_of, json_response
 
 
@@ -256,6 +256,17 @@ def test_pages_end_where_the_cursor_does_and_every_page_carries_the_filters(end:
 def test_an_empty_page_with_a_cursor_is_not_the_end() -> None:
     server = Server({"/x": [{"rows": [1], "next": "a"}, {"rows": [], "next": "b"}, {"rows": [2]}]})
     assert asyncio.run(_walk(server)) == [[1], [2]]
+
+
+@pytest.mark.parametrize(("empty", "ends"), [(MOST_EMPTY, True), (MOST_EMPTY + 1, False)])
+def test_a_listing_that_goes_on_with_nothing_is_given_up(empty: int, ends: bool) -> None:
+    nothing = [{"rows": [], "next": f"n{number}"} for number in range(empty)]
+    server = Server({"/x": [{"rows": [1], "next": "a"}, *nothing, {"rows": [2]}]})
+    if ends:
+        assert asyncio.run(_walk(server)) == [[1], [2]]
+    else:
+        with pytest.raises(BadResponse, match="empty pages in a row"):
+            asyncio.run(_walk(server))
 
 
 def test_an_empty_page_that_repeats_its_cursor_is_asked_once_more() -> None:

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from pm_pipeline.engine import Action, Signals
+from pm_pipeline.markets.clock import SECOND
 from pm_pipeline.strategies import REGISTRY
 from pm_pipeline.warehouse.asof import AsOfView, view_of
 from pm_pipeline_tests.engine.builders import at, cents, data, market, mids
@@ -83,22 +84,40 @@ def test_the_favourite_is_silent_before_its_time() -> None:
 
 
 SPIKE = [(hour, 50 + hour % 2) for hour in range(10)] + [(10, 70), (11, 65), (12, 50)]
-FADE = {"window": 6, "entry_z": 3, "exit_z": 1, "min_hours_to_close": 10}
+FADE = {"bar_minutes": 60, "window": 6, "entry_z": 3, "exit_z": 1, "min_hours_to_close": 10}
+
+
+def look(hour: float, every: float = 1.0) -> int:
+    """The first look (a multiple of so many hours since 1970) at or after this hour of the market."""
+    step = round(every * HOUR)
+    return -(-(at(0) // SECOND + round(hour * HOUR)) // step) * step * SECOND
 
 
 def test_a_spike_is_faded_and_left_when_it_has_come_back() -> None:
     found = signals("mean_reversion", view(SPIKE), **FADE)
     assert [(s.action, s.outcome_index, s.ts, s.tag) for s in found] == [
-        (Action.ENTER, 1, at(10 * HOUR), "stretched"),
-        (Action.EXIT, 1, at(12 * HOUR), "reverted"),
+        (Action.ENTER, 1, look(10), "stretched"),
+        (Action.EXIT, 1, look(12), "reverted"),
     ]
-    assert found[0].exit_at == at(58 * HOUR)
+    assert found[0].exit_at == look(58)
     assert found[0].p_market == pytest.approx(0.3)
 
 
 def test_a_plunge_is_bought() -> None:
     found = signals("mean_reversion", view([(hour, 100 - mid) for hour, mid in SPIKE]), **FADE)
     assert [(s.action, s.outcome_index) for s in found] == [(Action.ENTER, 0), (Action.EXIT, 0)]
+
+
+@pytest.mark.parametrize(("move", "entries"), [("0.19", 1), ("0.20", 1), ("0.21", 0)])
+def test_a_move_that_cannot_pay_for_its_costs_is_not_faded(move: str, entries: int) -> None:
+    points = [(hour, 50 + hour % 2) for hour in range(9)] + [(9, 50), (10, 70)]
+    assert len(signals("mean_reversion", view(points), **FADE, min_move=move)) == entries
+
+
+def test_a_move_is_from_look_to_look_and_not_from_price_to_price() -> None:
+    creeping = [*SPIKE[:10], *((9 + step / 20, 51 + step) for step in range(1, 20))]
+    assert len(signals("mean_reversion", view(creeping), **FADE, min_move="0.02")) == 1
+    assert len(signals("mean_reversion", view(creeping), **{**FADE, "bar_minutes": 3}, min_move="0.02")) == 0
 
 
 def test_after_the_time_stop_there_is_nothing_left_to_leave() -> None:
@@ -125,18 +144,18 @@ def test_momentum_follows_the_move(last: int, outcome: int | None, target: int |
         assert len(found) == 0
         return
     (signal,) = found
-    assert (signal.outcome_index, signal.ts, signal.p_market) == (outcome, at(6 * HOUR), 0.6)
+    assert (signal.outcome_index, signal.ts, signal.p_market) == (outcome, look(6, 0.25), 0.6)
     assert (signal.target_price, signal.trailing, signal.exit_at) == (
         cents(target),
         cents(5),
-        at(30 * HOUR),
+        look(30, 0.25),
     )
 
 
 def test_momentum_waits_for_its_time_exit_before_it_enters_again() -> None:
     path = [(hour, min(50 + 3 * hour, 95)) for hour in range(16)]
     found = signals("momentum", view(path), threshold=0.3, max_hold_hours=5)
-    assert [s.ts for s in found] == [at(6 * HOUR), at(11 * HOUR)]
+    assert [s.ts for s in found] == [look(6, 0.25), look(11, 0.25)]
 
 
 def test_a_target_never_lies_above_a_dollar() -> None:

@@ -7,7 +7,7 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pm_pipeline.defs.backtest.lookahead import NO_LOOKAHEAD, check_lookahead
+from pm_pipeline.defs.backtest.lookahead import LEAKS, NO_LOOKAHEAD, check_lookahead
 from pm_pipeline.defs.backtest.versions import INPUTS, fills_version, signals_version, strategy_version
 from pm_pipeline.defs.config import Terms, params_config
 from pm_pipeline.defs.io_manager import PREFIX, TABLE, with_meta
@@ -22,6 +22,7 @@ from pm_pipeline.engine.scenarios import Scenario
 from pm_pipeline.engine.signals import Signals, Skip, dump_skips, load_skips
 from pm_pipeline.engine.simulate import simulate
 from pm_pipeline.engine.state import MarketInput
+from pm_pipeline.errors import PipelineError
 from pm_pipeline.markets.market import Market
 from pm_pipeline.markets.resolution import Resolution
 from pm_pipeline.markets.units import MICRO
@@ -89,7 +90,10 @@ def _signals(cls: type[BaseStrategy[Any]]) -> dg.AssetsDefinition:
         strategy = REGISTRY.create(name, config.model_dump())  # type: ignore[attr-defined]
         markets = find_markets(workspace, context.partition_keys)
         lake, run_id = workspace.lake, run_id_of(context)
-        yield check_lookahead(lake, strategy, markets)
+        yield (check := check_lookahead(lake, strategy, markets))
+        if not check.passed:
+            leaks = check.metadata[LEAKS].value
+            raise PipelineError(f"strategy {name!r} looks ahead; nothing was computed from it:\n{leaks}")
         version = strategy_version(cls, strategy.params.model_dump(mode="json"))
 
         def rows() -> Iterator[tuple[str, pa.Table]]:
@@ -161,7 +165,7 @@ def _metrics(cls: type[BaseStrategy[Any]]) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, workspace: Workspace, config: Terms
     ) -> Iterator[dg.Output]:
         lake, run_id = workspace.lake, run_id_of(context)
-        keys = list(context.partition_keys)
+        keys = sorted(context.partition_keys)
 
         def rows() -> Iterator[tuple[str, pa.Table]]:
             for key in counted(context.log, f"{name} metrics", keys, len(keys)):
@@ -243,8 +247,9 @@ def _single_market(lake: Lake, name: str, keys: list[str]) -> dict[str, Any]:
     if len(keys) != 1:
         return {"markets": len(keys)}
     key = keys[0]
-    prices = lake.read("market_data.prices", key, ["outcome_index", "mid"])
-    mids = [row["mid"] for row in prices.to_pylist() if row["outcome_index"] == 0 and row["mid"] is not None]
+    read = lake.exists("market_data.prices", key)
+    prices = lake.read("market_data.prices", key, ["outcome_index", "mid"]).to_pylist() if read else []
+    mids = [row["mid"] for row in prices if row["outcome_index"] == 0 and row["mid"] is not None]
     trips = lake.read("backtest.trips", (name, key), ["scenario", "ended_by", "pnl"]).to_pylist()
     lines = [f"| {t['scenario']} | {t['ended_by']} | {t['pnl'] / MICRO:.2f} |" for t in trips]
     listed = "\n".join(["| scenario | ended by | profit, $ |", "|---|---|---:|", *lines])

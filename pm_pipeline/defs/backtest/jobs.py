@@ -40,7 +40,6 @@ def asset_jobs(strategies: Sequence[str]) -> list[Any]:
         dg.define_asset_job(
             "strategy_chain",
             selection=dg.AssetSelection.assets(*chain),
-            partitions_def=MARKETS,
             description="Signals, fills and metrics of every strategy on some markets.",
         ),
         dg.define_asset_job(
@@ -91,12 +90,11 @@ def build_jobs(resolve: Resolve) -> list[dg.JobDefinition]:
         markets = [known[key] for key in plan["markets"]]
         stale = asyncio.run(_stale_data(workspace, markets))
         failure = _run_ranges(_launcher(context, resolve), context, "ingest_markets", stale)
-        asked = [market for market in markets if str(market.key) in stale]
         have = sum(workspace.lake.exists(TABLES["prices"], key) for key in plan["markets"])
         context.log.info(f"data: {len(stale)} markets asked for, {have} of {len(markets)} have prices")
         if failure and not have:
             raise failure
-        return plan | {"failure": _judge(workspace.lake, asked, failure)}
+        return plan | {"failure": _judge(workspace.lake, markets, failure)}
 
     @dg.op(description="Computes the signals, fills and metrics that are stale.")
     def test(context: dg.OpExecutionContext, workspace: Workspace, plan: Plan) -> Plan:
@@ -179,18 +177,16 @@ def _run_ranges(
     return first
 
 
-def _judge(lake: Lake, asked: Sequence[Market], failure: PipelineError | None) -> str | None:
+def _judge(lake: Lake, markets: Sequence[Market], failure: PipelineError | None) -> str | None:
     """Whether what could not be read fails the run: any failure does, a few quiet markets are only listed."""
     if failure is None:
         return None
     verdicts = [
-        verdict(lake, TABLES.values(), [market for market in asked if market.key.venue is venue])
-        for venue in sorted({market.key.venue for market in asked})
+        verdict(lake, TABLES.values(), [market for market in markets if market.key.venue is venue])
+        for venue in sorted({market.key.venue for market in markets})
     ]
-    if any(found.failed or found.dead for found in verdicts):
-        return str(failure)
-    explained = any(found.quiet for found in verdicts)
-    return None if explained else str(failure)
+    quiet_only = any(found.quiet for found in verdicts) and not any(v.failed or v.dead for v in verdicts)
+    return None if quiet_only else str(failure)
 
 
 async def _today(workspace: Workspace, venues: Iterable[Venue]) -> str:

@@ -7,12 +7,16 @@ import dagster as dg
 import numpy as np
 
 from pm_pipeline.engine.lookahead import find_lookahead
+from pm_pipeline.markets.clock import format_time
 from pm_pipeline.markets.market import Market
 from pm_pipeline.strategies.base import BaseStrategy
 from pm_pipeline.warehouse.asof import open_view
 from pm_pipeline.warehouse.lake import Lake
 
 NO_LOOKAHEAD: Final = "no_lookahead"
+LEAKS: Final = "leaks"
+"""Key of the check's metadata that lists what was caught."""
+
 MARKETS_TRIED: Final = 25
 SIGNALS_TRIED: Final = 8
 SEED: Final = 7
@@ -34,7 +38,7 @@ def check_lookahead(
         signals = strategy.signals(view)
         tried += min(len(signals), SIGNALS_TRIED)
         leaks += [
-            f"- `{with_data[index].key}`: {leak}"
+            f"- `{with_data[index].key}` at {format_time(leak.ts)}, by {leak.probe}: {leak.detail}"
             for leak in find_lookahead(strategy, view, signals, sample=SIGNALS_TRIED, seed=SEED)
         ]
     return dg.AssetCheckResult(
@@ -44,6 +48,6 @@ def check_lookahead(
         metadata={
             "markets_tried": len(chosen),
             "signals_tried": tried,
-            "leaks": dg.MetadataValue.md("\n".join(leaks[:20]) or "none"),
+            LEAKS: dg.MetadataValue.md("\n".join(leaks[:20]) or "none"),
         },
     )

@@ -10,14 +10,15 @@ import pyarrow.compute as pc
 
 from pm_pipeline.defs.config import Markets
 from pm_pipeline.defs.io_manager import TABLE
-from pm_pipeline.defs.partitions import DAYS
+from pm_pipeline.defs.partitions import DAYS, READ_DAILY
 from pm_pipeline.defs.resources import Workspace
-from pm_pipeline.errors import UsageError
+from pm_pipeline.errors import PipelineError, UsageError, did_you_mean
 from pm_pipeline.markets.clock import Nanos, day_of
 from pm_pipeline.markets.keys import Venue
 from pm_pipeline.markets.market import Market
 from pm_pipeline.sources.adapter import PlatformAdapter, Selection
-from pm_pipeline.universe import Universe
+from pm_pipeline.sources.errors import BadRequest
+from pm_pipeline.universe import MarketFilter, Universe
 from pm_pipeline.warehouse.lake import Lake
 from pm_pipeline.warehouse.records import markets_to_tables
 from pm_pipeline.warehouse.schema import table
@@ -27,6 +28,7 @@ from pm_pipeline.warehouse.schema import table
     group_name="catalog",
     kinds={"polymarket", "kalshi", "parquet"},
     partitions_def=DAYS,
+    freshness_policy=READ_DAILY,
     backfill_policy=dg.BackfillPolicy.single_run(),
     pool="catalog",
 )
@@ -57,7 +59,10 @@ def write_catalog(
             f"materialise that partition instead of {others[0]}"
         )
     if not markets:
-        raise UsageError("the universe matches no market; look at its filters with `bt markets`")
+        raise UsageError(
+            "the universe matches no market of the source; loosen its filters, or look at what there is: "
+            "`bt markets` lists what was read"
+        )
     rows, instruments = markets_to_tables(markets, known_at=now, ingested_at=now)
     lake = workspace.lake
     rows, instruments = (
@@ -94,9 +99,23 @@ async def read_catalog(workspace: Workspace, universe: Universe) -> tuple[Nanos,
         for wanted in universe.markets:
             adapter = await stack.enter_async_context(workspace.adapter(wanted.venue))
             now = await adapter.now()
-            chosen = wanted.choose([market async for market in _crawl(adapter, wanted.selection())])
+            try:
+                listed = [market async for market in _crawl(adapter, wanted.selection())]
+            except BadRequest as error:
+                raise _unknown(workspace, wanted, error) from error
+            chosen = wanted.choose(listed)
             found.update((str(market.key), market) for market in chosen)
     return now, [found[key] for key in sorted(found)]
+
+
+def _unknown(workspace: Workspace, wanted: MarketFilter, error: BadRequest) -> PipelineError:
+    """The venue knows no such market or series: the user's mistake, with the nearest names that we know."""
+    if error.status != 404:
+        return error
+    listed = [m for m in workspace.catalog.markets().values() if m.key.venue is wanted.venue]
+    known = {name for m in listed for name in (str(m.key), m.key.native_id, m.slug, m.series) if name}
+    strange = [name for name in (*wanted.ids, *wanted.series) if name not in known]
+    return UsageError(f"{error}{did_you_mean(strange[0], known) if strange else ''}")
 
 
 async def _crawl(adapter: PlatformAdapter, selection: Selection) -> AsyncIterator[Market]:

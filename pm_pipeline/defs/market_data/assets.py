@@ -1,19 +1,19 @@
 """One asset per kind of market data, one partition per market."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import Final
 
 import dagster as dg
 
-from pm_pipeline.defs.market_data.checks import CHECKS, evaluate
-from pm_pipeline.defs.partitions import MARKETS
+from pm_pipeline.defs.market_data.checks import CHECKS, result_of, withdrawn
+from pm_pipeline.defs.partitions import MARKETS, READ_DAILY
 from pm_pipeline.defs.progress import counter
 from pm_pipeline.defs.resources import Workspace
 from pm_pipeline.errors import PipelineError, UsageError, did_you_mean
 from pm_pipeline.markets.market import Market
-from pm_pipeline.sources.ingest import Outcome, ingest, ingest_resolutions
+from pm_pipeline.sources.ingest import Outcome, ingest
 
 MEANINGS: Final = {
     "prices": "Mid points of each outcome, with bid and ask where the venue gives them.\n\n"
@@ -41,42 +41,49 @@ def _build(name: str) -> dg.AssetsDefinition:
         description=MEANINGS[name],
         kinds={"polymarket", "kalshi", "parquet"},
         partitions_def=MARKETS,
+        freshness_policy=READ_DAILY,
         backfill_policy=dg.BackfillPolicy.single_run(),
-        deps=["catalog"],
+        deps=[dg.AssetDep("catalog", partition_mapping=dg.LastPartitionMapping())],
         check_specs=[
             dg.AssetCheckSpec(check.name, asset=name, description=check.meaning, blocking=check.blocking)
             for check in CHECKS[name]
         ],
         pool="venues",
     )
-    def asset(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
+    def asset(
+        context: dg.AssetExecutionContext, workspace: Workspace
+    ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
         markets = find_markets(workspace, context.partition_keys)
         outcomes = asyncio.run(
             read_markets(workspace, TABLES[name], markets, counter(context.log, name, len(markets)))
         )
+        for check in CHECKS[name]:
+            violations = check.find(workspace.lake, outcomes)
+            yield result_of(check, violations, len(outcomes))
+            if check.blocking:
+                outcomes = withdrawn(workspace.lake, check, violations, outcomes)
         report(context, outcomes)
-        return dg.MaterializeResult(
+        yield dg.MaterializeResult(
             metadata={
                 "dagster/row_count": sum(outcome.coverage.rows for outcome in outcomes),
                 "markets": len(outcomes),
                 "without_rows": sum(outcome.coverage.rows == 0 for outcome in outcomes),
                 "world": workspace.settings.label,
-            },
-            check_results=[evaluate(workspace.lake, check, outcomes) for check in CHECKS[name]],
+            }
         )
 
     return asset
 
 
 def find_markets(workspace: Workspace, keys: Sequence[str]) -> list[Market]:
-    """The catalog's records of the run's partitions."""
+    """The catalog's records of the run's partitions, in order of their keys."""
     known = workspace.catalog.markets()
     if unknown := [key for key in keys if key not in known]:
         raise UsageError(
             f"the catalog does not know {len(unknown)} of the {len(keys)} markets, first {unknown[0]!r}"
             f"{did_you_mean(unknown[0], known)}; materialise the catalog first"
         )
-    return [known[key] for key in keys]
+    return [known[key] for key in sorted(keys)]
 
 
 async def read_markets(
@@ -87,10 +94,7 @@ async def read_markets(
     by_venue = sorted(markets, key=lambda market: market.key.venue)
     for venue, group in groupby(by_venue, key=lambda market: market.key.venue):
         async with workspace.adapter(venue) as adapter:
-            if table == "catalog.resolutions":
-                outcomes += await ingest_resolutions(adapter, workspace.lake, list(group))
-            else:
-                outcomes += await ingest(adapter, workspace.lake, table, list(group), done=done)
+            outcomes += await ingest(adapter, workspace.lake, table, list(group), done=done)
     return outcomes
 
 

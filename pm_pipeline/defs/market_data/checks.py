@@ -6,7 +6,7 @@ from typing import Final, TypeAlias
 
 import dagster as dg
 
-from pm_pipeline.sources.ingest import Outcome
+from pm_pipeline.sources.ingest import Outcome, withdraw
 from pm_pipeline.warehouse.duck import connect
 from pm_pipeline.warehouse.lake import Lake
 
@@ -16,7 +16,10 @@ Violations: TypeAlias = list[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One rule. ``find`` returns the markets that break it; ``blocking`` stops what is downstream."""
+    """One rule. ``find`` returns the markets that break it.
+
+    ``blocking``: their partitions are withdrawn from the lake, and nothing downstream runs.
+    """
 
     name: str
     meaning: str
@@ -163,7 +166,8 @@ CHECKS: Final[dict[str, tuple[Check, ...]]] = {
                 SELECT market_key, 'levels before the first reset'
                 FROM {rows}
                 GROUP BY market_key
-                HAVING min(seq) FILTER (kind = 'level') < min(seq) FILTER (kind = 'reset')
+                HAVING min(seq) FILTER (kind = 'level') IS NOT NULL
+                   AND coalesce(min(seq) FILTER (kind = 'level') < min(seq) FILTER (kind = 'reset'), true)
                 """,
             ),
         ),
@@ -175,9 +179,9 @@ CHECKS: Final[dict[str, tuple[Check, ...]]] = {
             sql(
                 "catalog.resolutions",
                 """
-                SELECT market_key, 'pays ' || list_sum(payouts)
+                SELECT market_key, 'pays ' || coalesce(list_sum(payouts)::VARCHAR, 'nothing')
                 FROM {rows}
-                WHERE status = 'resolved' AND list_sum(payouts) <> 1
+                WHERE status = 'resolved' AND coalesce(list_sum(payouts) <> 1, true)
                 UNION ALL
                 SELECT market_key, count(*) || ' states at once'
                 FROM {rows}
@@ -191,18 +195,28 @@ CHECKS: Final[dict[str, tuple[Check, ...]]] = {
 """The checks of each asset, in the order in which they are shown."""
 
 
-def evaluate(lake: Lake, check: Check, outcomes: Sequence[Outcome]) -> dg.AssetCheckResult:
-    """Run one check over the partitions of a run."""
-    found = check.find(lake, outcomes)
+def result_of(check: Check, violations: Violations, markets: int) -> dg.AssetCheckResult:
+    """What Dagster shows of one check over the partitions of a run."""
     return dg.AssetCheckResult(
         check_name=check.name,
-        passed=not found,
+        passed=not violations,
         severity=check.severity,
         metadata={
-            "markets": len(outcomes),
-            "violations": len(found),
+            "markets": markets,
+            "violations": len(violations),
             "first": dg.MetadataValue.md(
-                "\n".join(f"- `{key}`: {detail}" for key, detail in found[:20]) or "none"
+                "\n".join(f"- `{key}`: {detail}" for key, detail in violations[:20]) or "none"
             ),
         },
     )
+
+
+def withdrawn(lake: Lake, check: Check, violations: Violations, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """The outcomes, those that break the check as failures: their partitions are taken out of the lake."""
+    reasons = dict(violations)
+    return [
+        withdraw(lake, outcome, f"{check.name}: {reasons[outcome.market_key]}")
+        if outcome.market_key in reasons
+        else outcome
+        for outcome in outcomes
+    ]

@@ -163,5 +163,7 @@ def levels(
         if not isinstance(row, list) or len(row) != 2 or not all(isinstance(item, str) for item in row):
             raise BadResponse(f"{endpoint}: a level of {key} is {str(row)[:60]}, not [dollars, contracts]")
         at = price(row[0], endpoint, key)
-        found[at] = found.get(at, 0) + size(row[1], endpoint, key)
+        if at in found:
+            raise BadResponse(f"{endpoint}: {key} names the price {row[0]} twice")
+        found[at] = size(row[1], endpoint, key)
     return found

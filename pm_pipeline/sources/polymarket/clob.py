@@ -89,11 +89,16 @@ def to_book(body: object, token_id: str) -> Book:
     if not (answer.timestamp.isdecimal() and len(answer.timestamp) == 13):
         raise BadResponse(f"{endpoint}: timestamp {answer.timestamp!r} is not in milliseconds")
     return Book.of(
-        int(answer.timestamp) * 1_000_000,
-        [_level(level, endpoint) for level in answer.bids],
-        [_level(level, endpoint) for level in answer.asks],
+        int(answer.timestamp) * 1_000_000, _levels(answer.bids, endpoint), _levels(answer.asks, endpoint)
     )
 
 
-def _level(level: BookLevel, endpoint: str) -> tuple[int, int]:
-    return price(level.price, endpoint, "price"), size(level.size, endpoint, "size", "floor")
+def _levels(levels: Sequence[BookLevel], endpoint: str) -> list[tuple[int, int]]:
+    """Prices and sizes of one side; a price that comes twice is an error, its sizes would add up."""
+    found = [
+        (price(level.price, endpoint, "price"), size(level.size, endpoint, "size", "floor"))
+        for level in levels
+    ]
+    if len({at for at, _ in found}) < len(found):
+        raise BadResponse(f"{endpoint}: a side names a price twice")
+    return found

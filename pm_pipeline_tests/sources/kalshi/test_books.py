@@ -446,3 +446,9 @@ def test_a_refused_handshake_names_the_keys_that_are_missing() -> None:
 
     with pytest.raises(SourceUnavailable, match="HTTP 401"):
         asyncio.run(collect())
+
+
+def test_a_price_that_comes_twice_would_add_up_and_is_refused() -> None:
+    body = {"orderbook_fp": {"yes_dollars": [["0.40", "5.00"], ["0.40", "5.00"]], "no_dollars": []}}
+    with pytest.raises(BadResponse, match=r"yes_dollars names the price 0\.40 twice"):
+        book_of(body, "/orderbook")

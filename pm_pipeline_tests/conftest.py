@@ -1,0 +1,19 @@
+"""What holds for every test."""
+
+import pytest
+
+from pm_pipeline_tests.workdir import (  # noqa: F401 - fixtures
+    backtested,
+    backtested_data,
+    empty,
+    faulty,
+    fetched,
+    fetched_data,
+    seen,
+    user_strategy,
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes a minute by itself, so that several workers end at the same time."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)

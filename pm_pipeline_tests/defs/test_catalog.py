@@ -1,0 +1,134 @@
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+
+import dagster as dg
+import pytest
+
+from pm_pipeline import definitions
+from pm_pipeline.defs.catalog.assets import read_catalog, write_catalog
+from pm_pipeline.defs.catalog.sensors import universe_sensor
+from pm_pipeline.defs.market_data.assets import find_markets
+from pm_pipeline.defs.partitions import MARKET_GROUPS, MARKETS
+from pm_pipeline.defs.resources import Workspace
+from pm_pipeline.errors import UsageError
+from pm_pipeline.markets.market import Market
+from pm_pipeline.sources.errors import BadRequest, SourceError
+from pm_pipeline.universe import Universe
+from pm_pipeline_tests.workdir import Workdir
+
+Faulty = Callable[..., AbstractContextManager[str]]
+TODAY = "2026-06-30"
+
+
+def universe(**wanted: object) -> Universe:
+    return Universe.parse({"markets": [{"venue": "polymarket", **wanted}]}, "test")
+
+
+def test_the_catalog_of_today_is_read_once_and_added_to(empty: Workdir) -> None:
+    workspace = Workspace()
+    for slug in ("small-won-2026-06-25", "small-tie-2026-06-21"):
+        now, markets = asyncio.run(read_catalog(workspace, universe(ids=[slug])))
+        result = write_catalog(workspace, [TODAY], now, markets)
+        assert result.metadata is not None
+        assert (result.metadata["dagster/row_count"], result.metadata["world"]) == (1, "SANDBOX SMALL_WORLD")
+    # the second universe does not drop what the first one read
+    assert len(workspace.catalog.markets()) == 2
+    write_catalog(workspace, [TODAY], now, markets)
+    assert len(workspace.catalog.markets()) == 2
+    assert len(empty.rows("catalog.instruments")) == 4
+
+
+@pytest.mark.parametrize(
+    ("days", "message"),
+    [
+        (["2026-06-29"], "source's day is 2026-06-30; materialise that partition instead of 2026-06-29"),
+        ([TODAY, "2026-07-01"], "instead of 2026-07-01"),
+    ],
+)
+def test_another_day_than_today_cannot_be_read(empty: Workdir, days: list[str], message: str) -> None:
+    workspace = Workspace()
+    now, markets = asyncio.run(read_catalog(workspace, universe()))
+    with pytest.raises(UsageError, match=message):
+        write_catalog(workspace, days, now, markets)
+    assert empty.lake.partitions("catalog.markets") == []
+
+
+def test_an_empty_universe_is_refused_and_nothing_written(empty: Workdir) -> None:
+    workspace = Workspace()
+    now, markets = asyncio.run(read_catalog(workspace, universe(closes_from="2030-01-01")))
+    with pytest.raises(UsageError, match="matches no market of the source"):
+        write_catalog(workspace, [TODAY], now, markets)
+    assert empty.lake.partitions("catalog.markets") == []
+
+
+def test_an_unknown_name_gets_the_nearest_that_was_read(seen: Workdir) -> None:
+    wanted = universe(ids=["small-wom-2026-06-25"])
+    with pytest.raises(UsageError, match="no market 'small-wom-2026-06-25'; did you mean 'small-won"):
+        asyncio.run(read_catalog(Workspace(), wanted))
+
+
+def test_a_refusal_that_is_no_404_stays_a_failure_of_the_source(
+    empty: Workdir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> AsyncIterator[Market]:
+        raise BadRequest("HTTP 400: too clever", 400)
+
+    monkeypatch.setattr("pm_pipeline.defs.catalog.assets._crawl", refuse)
+    with pytest.raises(SourceError, match="too clever"):
+        asyncio.run(read_catalog(Workspace(), universe()))
+
+
+def test_the_sensor_registers_the_markets_of_the_universe_and_then_rests(seen: Workdir) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        context = dg.build_sensor_context(instance=instance, resources={"workspace": Workspace()})
+        result = universe_sensor(context)
+        assert isinstance(result, dg.SensorResult)
+        asked = {
+            r.partitions_def_name: list(r.partition_keys) for r in result.dynamic_partitions_requests or ()
+        }
+        known = Workspace().catalog.markets()
+        groups = sorted(market.group_key for market in known.values() if market.group_key)
+        assert asked == {"markets": sorted(known), "market_groups": groups}
+        for name, keys in asked.items():
+            instance.add_dynamic_partitions(name, keys)
+        rested = universe_sensor(context)
+        assert isinstance(rested, dg.SkipReason)
+        assert rested.skip_message == "all 6 markets of the universe are registered"
+
+
+def test_groups_are_registered_too(empty: Workdir, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PM_SANDBOX_WORLD")
+    workspace = Workspace()
+    wanted = Universe.parse({"markets": [{"venue": "kalshi", "series": ["KXHIGHNY"]}]}, "test")
+    now, markets = asyncio.run(read_catalog(workspace, wanted))
+    write_catalog(workspace, [TODAY], now, markets)
+    with dg.DagsterInstance.ephemeral() as instance:
+        context = dg.build_sensor_context(instance=instance, resources={"workspace": workspace})
+        result = universe_sensor(context)
+    assert isinstance(result, dg.SensorResult)
+    asked = {r.partitions_def_name: list(r.partition_keys) for r in result.dynamic_partitions_requests or ()}
+    assert len(asked[str(MARKETS.name)]) == 12
+    assert asked[str(MARKET_GROUPS.name)] == ["kalshi:KXHIGHNY-26JUN26", "kalshi:KXHIGHNY-26JUN29"]
+
+
+def test_the_schedule_asks_for_the_day_that_has_just_begun() -> None:
+    schedule = definitions.defs.resolve_schedule_def("daily_catalog")
+    assert schedule.cron_schedule == "20 0 * * *"
+    assert schedule.default_status is dg.DefaultScheduleStatus.STOPPED
+    moment = datetime(2026, 6, 30, 0, 20, tzinfo=UTC)
+    tick = schedule.evaluate_tick(dg.build_schedule_context(scheduled_execution_time=moment))
+    assert [request.partition_key for request in tick.run_requests or ()] == [TODAY]
+
+
+@pytest.mark.parametrize("name", ["catalog", "prices", "trades", "candles", "book_events", "resolutions"])
+def test_what_is_read_daily_shows_as_stale_when_a_day_was_missed(name: str) -> None:
+    policy = definitions.defs.resolve_asset_graph().get(dg.AssetKey(name)).freshness_policy
+    assert policy is not None
+    assert policy.fail_window.to_timedelta().days == 2  # type: ignore[attr-defined]
+
+
+def test_a_market_that_the_catalog_does_not_know_is_refused(seen: Workdir) -> None:
+    with pytest.raises(UsageError, match="1 of the 1 markets, first 'kalshi:KXSMAL'; did you mean"):
+        find_markets(Workspace(), ["kalshi:KXSMAL"])

@@ -1,0 +1,342 @@
+"""What becomes of one market's rows: written, kept, refused. The adapter says what it is told to say."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from pm_pipeline.markets.clock import FOREVER, HOUR, SECOND, Nanos, parse_time
+from pm_pipeline.markets.keys import Venue
+from pm_pipeline.markets.market import Market
+from pm_pipeline.markets.resolution import Resolution, ResolutionStatus
+from pm_pipeline.sources.adapter import PlatformAdapter, Position, Selection, to_batch
+from pm_pipeline.sources.errors import SourceError, UnsupportedError
+from pm_pipeline.sources.ingest import (
+    ASKED_TO,
+    Outcome,
+    ingest,
+    ingest_resolutions,
+    is_fresh,
+    verdict,
+    withdraw,
+)
+from pm_pipeline.warehouse.coverage import CoverageStatus, read_coverage
+from pm_pipeline.warehouse.files import StorageError
+from pm_pipeline.warehouse.lake import Lake
+from pm_pipeline_tests.markets.builders import a_market
+
+NOW = parse_time("2026-06-30T00:00:00Z")
+PRICES = "market_data.prices"
+Say = Callable[[Market], Sequence[Nanos]]
+
+
+def listed(name: str = "A", *, hours: int = 24, closed: bool = True) -> Market:
+    """A market that opened so many hours before it closed, which was ten days ago, or before now."""
+    end = NOW - 240 * HOUR if closed else NOW
+    return a_market(f"kalshi:{name}", opened_at=end - hours * HOUR, traded_until=end if closed else None)
+
+
+class Told(PlatformAdapter):
+    """Answers every feed with prices at the times that ``say`` gives."""
+
+    venue = Venue.KALSHI
+
+    def __init__(self, say: Say = lambda market: (), resolutions: Any = None, now: Nanos = NOW) -> None:
+        self._say, self._resolutions, self._now = say, resolutions, now
+        self.inside = self.most_inside = 0
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+    async def now(self) -> Nanos:
+        return self._now
+
+    async def get_prices(self, market: Market) -> AsyncIterator[pa.RecordBatch]:
+        self.inside += 1
+        self.most_inside = max(self.inside, self.most_inside)
+        await asyncio.sleep(0)
+        try:
+            for ts in self._say(market):
+                yield to_batch(PRICES, [_price(market, ts, self._now)])
+        finally:
+            self.inside -= 1
+
+    async def get_candles(self, market: Market) -> AsyncIterator[pa.RecordBatch]:
+        raise UnsupportedError("no candles here")
+        yield  # type: ignore[unreachable]  # makes this an asynchronous generator
+
+    async def get_trades(self, market: Market) -> AsyncIterator[pa.RecordBatch]:
+        nothing: list[pa.RecordBatch] = []
+        for batch in nothing:
+            yield batch
+
+    async def get_orderbook(self, market: Market) -> AsyncIterator[pa.RecordBatch]:
+        common = {"market_key": str(market.key), "ts": 0, "known_at": 0, "ingested_at": self._now}
+        rows = [{**common, "seq": seq, "kind": kind} for seq, kind in enumerate(("reset", "gap", "reset"))]
+        yield to_batch("market_data.book_events", rows)
+
+    async def get_resolutions(self, markets: Sequence[Market]) -> AsyncIterator[list[Resolution]]:
+        for market in markets:
+            said = self._resolutions(market)
+            if isinstance(said, Exception):
+                raise said
+            yield said
+
+    def get_markets(self, selection: Selection) -> AsyncIterator[list[Market]]:
+        raise NotImplementedError
+
+    def get_positions(self, wallet: str) -> AsyncIterator[list[Position]]:
+        raise NotImplementedError
+
+
+def _price(market: Market, ts: Nanos, now: Nanos) -> dict[str, Any]:
+    return {
+        "market_key": str(market.key),
+        "outcome_index": 0,
+        "ts": ts,
+        "known_at": ts,
+        "ingested_at": now,
+        "mid": 500_000,
+        "resolution_s": 0,
+        "source": "told",
+    }
+
+
+def until(before_end: float) -> Say:
+    """Prices at the opening and so many hours before the end of trading (or before now)."""
+    return lambda market: (
+        market.opened_at or 0,
+        (market.traded_until or NOW) - round(before_end * HOUR),
+    )
+
+
+def resolved(status: ResolutionStatus, payouts: tuple[int, int] | None = None) -> Any:
+    def say(market: Market) -> list[Resolution]:
+        ended = status in {ResolutionStatus.RESOLVED, ResolutionStatus.VOID}
+        return [
+            Resolution(
+                market_key=market.key,
+                status=status,
+                payouts=payouts,
+                closed_at=None if status is ResolutionStatus.OPEN else NOW,
+                resolved_at=NOW if ended else None,
+                known_at=NOW,
+                source="told",
+            )
+        ]
+
+    return say
+
+
+def read(lake: Lake, adapter: PlatformAdapter, *markets: Market, name: str = PRICES) -> list[Outcome]:
+    return asyncio.run(ingest(adapter, lake, name, markets))
+
+
+@pytest.mark.parametrize(
+    ("closed", "silent_hours", "quiet"),
+    [(True, 0, False), (True, 48, False), (True, 48.1, True), (False, 6, False), (False, 6.1, True)],
+)
+def test_a_silence_that_is_too_long_is_no_answer(
+    tmp_path: Path, closed: bool, silent_hours: float, quiet: bool
+) -> None:
+    lake, market = Lake(tmp_path, durability="rename"), listed(hours=96, closed=closed)
+    (outcome,) = read(lake, Told(until(silent_hours)), market)
+    status = CoverageStatus.QUIET if quiet else CoverageStatus.COMPLETE
+    assert outcome.coverage.status is status
+    assert lake.exists(PRICES, str(market.key)) is not quiet
+    assert (outcome.error is not None) is quiet
+    assert read_coverage(lake, PRICES, str(market.key)) == [outcome.coverage]
+
+
+def test_coverage_says_what_was_asked_and_what_came(tmp_path: Path) -> None:
+    lake, market = Lake(tmp_path, durability="rename"), listed(hours=24)
+    (outcome,) = read(lake, Told(until(1)), market)
+    coverage = outcome.coverage
+    assert (coverage.asked_from, coverage.asked_to) == (market.opened_at, market.traded_until)
+    assert (coverage.got_from, coverage.got_to) == (market.opened_at, market.traded_until - HOUR)  # type: ignore[operator]
+    assert (coverage.rows, coverage.gaps, coverage.reason, coverage.ingested_at) == (2, 0, "", NOW)
+    info = lake.info(PRICES, str(market.key))
+    assert info is not None
+    assert info.meta == {ASKED_TO: str(market.traded_until)}
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "rows", "gaps", "reason"),
+    [
+        ("market_data.trades", CoverageStatus.EMPTY, 0, 0, "the source has no rows"),
+        ("market_data.candles", CoverageStatus.UNSUPPORTED, 0, 0, "no candles here"),
+        ("market_data.book_events", CoverageStatus.COMPLETE, 3, 1, ""),
+    ],
+)
+def test_an_answer_without_rows_is_an_answer(
+    tmp_path: Path, name: str, status: CoverageStatus, rows: int, gaps: int, reason: str
+) -> None:
+    lake, market = Lake(tmp_path, durability="rename"), listed()
+    (outcome,) = read(lake, Told(), market, name=name)
+    assert outcome.error is None
+    found = outcome.coverage
+    assert (found.status, found.rows, found.gaps, found.reason) == (status, rows, gaps, reason)
+    assert lake.read(name, str(market.key)).num_rows == rows
+    assert asyncio.run(_fresh(lake, Told(), name, market))
+
+
+def test_a_shorter_answer_than_we_have_is_refused(tmp_path: Path) -> None:
+    lake, market = Lake(tmp_path, durability="rename"), listed()
+    read(lake, Told(lambda m: [m.traded_until - n * HOUR for n in (3, 2, 1)]), market)  # type: ignore[operator]
+    former = lake.read(PRICES, str(market.key))
+    (outcome,) = read(lake, Told(until(0)), market)
+    assert outcome.coverage.status is CoverageStatus.FAILED
+    assert "now has 2 rows for market_data.prices of kalshi:A, and 3 are already in the lake" in str(
+        outcome.error
+    )
+    assert lake.read(PRICES, str(market.key)).equals(former)
+
+
+def test_a_source_that_fails_leaves_the_former_rows_and_the_other_markets(tmp_path: Path) -> None:
+    lake, good, bad = Lake(tmp_path, durability="rename"), listed("A"), listed("B")
+    read(lake, Told(until(0)), good, bad)
+
+    def say(market: Market) -> Sequence[Nanos]:
+        if market.key == bad.key:
+            raise SourceError("HTTP 500")
+        return until(0)(market)
+
+    heard: list[str] = []
+    outcomes = asyncio.run(
+        ingest(Told(say), lake, PRICES, [bad, good], done=lambda outcome: heard.append(outcome.market_key))
+    )
+    assert [(o.market_key, o.coverage.status) for o in outcomes] == [
+        ("kalshi:B", CoverageStatus.FAILED),
+        ("kalshi:A", CoverageStatus.COMPLETE),
+    ]
+    assert sorted(heard) == ["kalshi:A", "kalshi:B"]
+    assert lake.read(PRICES, "kalshi:B").num_rows == 2
+    assert outcomes[0].coverage.reason == "HTTP 500"
+
+
+def test_a_market_that_nobody_knows_the_opening_of_is_a_failure(tmp_path: Path) -> None:
+    (outcome,) = read(Lake(tmp_path, durability="rename"), Told(until(0)), replace(listed(), opened_at=None))
+    assert "nobody says when kalshi:A opened" in outcome.coverage.reason
+
+
+def test_few_markets_are_in_memory_at_once(tmp_path: Path) -> None:
+    adapter = Told(until(0))
+    markets = [listed(f"M{number}") for number in range(20)]
+    outcomes = asyncio.run(
+        ingest(adapter, Lake(tmp_path, durability="rename"), PRICES, markets, concurrency=3)
+    )
+    assert [outcome.market_key for outcome in outcomes] == [str(market.key) for market in markets]
+    assert adapter.most_inside == 3
+
+
+def test_an_error_that_is_not_the_sources_is_raised_as_itself(tmp_path: Path) -> None:
+    (tmp_path / PRICES).write_text("in the way of the table's folder")
+    with pytest.raises(StorageError, match="What was stored there before is unharmed"):
+        read(Lake(tmp_path, durability="rename"), Told(until(0)), listed())
+
+
+@pytest.mark.parametrize(
+    ("status", "payouts", "final"),
+    [
+        (ResolutionStatus.OPEN, None, False),
+        (ResolutionStatus.DISPUTED, None, False),
+        (ResolutionStatus.RESOLVED, (1_000_000, 0), True),
+        (ResolutionStatus.VOID, None, True),
+    ],
+)
+def test_a_state_is_asked_again_until_it_is_final(
+    tmp_path: Path, status: ResolutionStatus, payouts: tuple[int, int] | None, final: bool
+) -> None:
+    lake, market = Lake(tmp_path, durability="rename"), listed()
+    (outcome,) = asyncio.run(ingest_resolutions(Told(resolutions=resolved(status, payouts)), lake, [market]))
+    assert (outcome.coverage.status, outcome.coverage.rows) == (CoverageStatus.COMPLETE, 1)
+    info = lake.info("catalog.resolutions", str(market.key))
+    assert info is not None
+    assert info.meta == {ASKED_TO: str(FOREVER if final else NOW)}
+    later = Told(now=NOW + HOUR)
+    assert asyncio.run(_fresh(lake, later, "catalog.resolutions", market)) is final
+
+
+def test_one_market_without_a_state_does_not_hide_those_of_the_others(tmp_path: Path) -> None:
+    lake, markets = Lake(tmp_path, durability="rename"), [listed(name) for name in "ABC"]
+    answers = {"A": lambda market: [], "B": lambda market: SourceError("a page is broken")}
+
+    def say(market: Market) -> Any:
+        return answers.get(market.key.native_id, resolved(ResolutionStatus.OPEN))(market)
+
+    outcomes = asyncio.run(ingest_resolutions(Told(resolutions=say), lake, markets))
+    assert [str(outcome.error) for outcome in outcomes] == [
+        "kalshi said nothing about the state of kalshi:A",
+        "a page is broken",
+        "None",
+    ]
+    assert lake.partitions("catalog.resolutions") == [("kalshi:C",)]
+
+
+async def _fresh(lake: Lake, adapter: PlatformAdapter, name: str, market: Market) -> bool:
+    return is_fresh(adapter, lake, name, market, await adapter.now())
+
+
+@pytest.mark.parametrize(
+    ("closed", "later", "fresh"), [(True, True, True), (False, False, True), (False, True, False)]
+)
+def test_what_is_fresh_is_what_can_have_no_more(
+    tmp_path: Path, closed: bool, later: bool, fresh: bool
+) -> None:
+    lake, market = Lake(tmp_path, durability="rename"), listed(closed=closed)
+    assert not asyncio.run(_fresh(lake, Told(), PRICES, market))
+    read(lake, Told(until(0)), market)
+    assert asyncio.run(_fresh(lake, Told(now=NOW + (SECOND if later else 0)), PRICES, market)) is fresh
+
+
+@pytest.mark.parametrize(
+    ("open_quiet", "closed_quiet", "dead"),
+    [
+        ((), (), False),
+        ((False, False), (False,), False),
+        ((), (True, False), False),
+        ((), (True, True, False), True),
+        ((True, False), (False,) * 5, False),
+        ((True,), (False,) * 9, True),
+        ((False,) * 9, (True,), True),
+    ],
+)
+def test_a_source_is_dead_when_most_of_what_trades_or_most_of_what_closed_is_quiet(
+    tmp_path: Path, open_quiet: tuple[bool, ...], closed_quiet: tuple[bool, ...], dead: bool
+) -> None:
+    lake = Lake(tmp_path, durability="rename")
+    markets = [
+        (listed(f"{kind}{number}", hours=96, closed=kind == "C"), quiet)
+        for kind, states in (("O", open_quiet), ("C", closed_quiet))
+        for number, quiet in enumerate(states)
+    ]
+    silent = {market.key for market, quiet in markets if quiet}
+    everything = [market for market, _ in markets]
+    read(lake, Told(lambda m: until(60 if m.key in silent else 0)(m)), *everything)
+    found = verdict(lake, [PRICES, "market_data.trades"], everything)
+    assert (found.dead, found.failed) == (dead, ())
+    assert found.quiet == tuple(sorted(str(key) for key in silent))
+
+
+def test_a_failure_is_remembered_until_the_market_is_read(tmp_path: Path) -> None:
+    lake, market = Lake(tmp_path, durability="rename"), listed()
+
+    def fail(_: Market) -> Sequence[Nanos]:
+        raise SourceError("HTTP 500")
+
+    read(lake, Told(fail), market)
+    assert verdict(lake, [PRICES], [market]).failed == ("kalshi:A",)
+    read(lake, Told(until(0)), market)
+    assert verdict(lake, [PRICES], [market]).failed == ()
+
+
+def test_what_breaks_a_rule_is_withdrawn_and_asked_again(tmp_path: Path) -> None:
+    lake, market = Lake(tmp_path, durability="rename"), listed()
+    (outcome,) = read(lake, Told(until(0)), market)
+    after = withdraw(lake, outcome, "it lies")
+    assert isinstance(after.error, SourceError)
+    assert verdict(lake, [PRICES], [market]).failed == ("kalshi:A",)
+    assert not asyncio.run(_fresh(lake, Told(), PRICES, market))

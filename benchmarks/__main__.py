@@ -2,9 +2,9 @@
 
 import sys
 
-from benchmarks import backfill, second_run
+from benchmarks import backfill, replay, second_run
 
-BENCHMARKS = {"second_run": second_run, "backfill": backfill}
+BENCHMARKS = {"second_run": second_run, "backfill": backfill, "replay": replay}
 
 
 def main() -> None:

@@ -1,7 +1,9 @@
-"""What a run can be told: strategies and their parameters, execution, bankroll. Amounts are whole dollars."""
+"""What a run can be told: strategies, execution, bankroll, sizing, risk. Amounts are whole dollars."""
 
+from dataclasses import replace
 from decimal import Decimal
-from typing import Any, cast, get_args
+from enum import StrEnum
+from typing import Any, Final, TypeVar, cast, get_args
 
 import dagster as dg
 from pydantic import BaseModel, Field, ValidationError, create_model
@@ -9,12 +11,16 @@ from pydantic_core import PydanticUndefined, to_jsonable_python
 
 from pm_pipeline.config import Settings, explain
 from pm_pipeline.engine.fees import FeeModelName
+from pm_pipeline.engine.risk import Returns, RiskLimits
 from pm_pipeline.engine.scenarios import ExecutionConfig, Mark
+from pm_pipeline.engine.sizing import Sizing, SizingMode
 from pm_pipeline.engine.state import RunConfig
 from pm_pipeline.errors import UsageError, did_you_mean
 from pm_pipeline.markets.clock import SECOND
 from pm_pipeline.markets.units import MICRO, UnitError, to_micro
 from pm_pipeline.universe import Universe, universe_of
+
+_Mode = TypeVar("_Mode", bound=StrEnum)
 
 
 class Strict(dg.Config, extra="forbid"):
@@ -86,11 +92,133 @@ class Bankroll(Strict):
         )
 
 
+class SizingTerms(Strict):
+    """How an entry is sized that names no stake of its own; see docs/risk.md."""
+
+    mode: str = Field(default="fixed", description="fixed, fraction, kelly or drawdown_kelly")
+    fraction_percent: float = Field(default=2.0, description="mode fraction: share of equity per entry")
+    kelly_percent: float = Field(default=25.0, description="mode kelly: share of full Kelly")
+    drawdown_to_percent: float = Field(
+        default=85.0, description="mode drawdown_kelly: the share of its start that the bankroll shall keep"
+    )
+    drawdown_chance_percent: float = Field(
+        default=10.0, description="mode drawdown_kelly: how likely it may ever fall below that"
+    )
+    edge_spread: float | None = Field(
+        default=None, description="spread of true edges, to shrink beliefs with a standard error by"
+    )
+    least_percent: float = Field(default=0.0, description="an entry below this share of equity is not made")
+
+    def to_engine(self) -> Sizing:
+        """The same for the engine. Raises :class:`UsageError` for a value out of range."""
+        return Sizing(
+            mode=_named(SizingMode, self.mode, "way of sizing"),
+            fraction=_share(self.fraction_percent),
+            kelly_share=_share(self.kelly_percent),
+            drawdown_to=_share(self.drawdown_to_percent),
+            drawdown_chance=_share(self.drawdown_chance_percent),
+            edge_spread=None if self.edge_spread is None else Decimal(str(self.edge_spread)),
+            least=_share(self.least_percent),
+        )
+
+
+class RiskTerms(Strict):
+    """What the bankroll may risk; a limit that is not set is off. See docs/risk.md.
+
+    The name of a field is that of :class:`RiskLimits` and its unit: ``_percent`` or ``_s`` (seconds).
+    """
+
+    position_cap_percent: float | None = Field(default=None, description="at risk in one outcome, of equity")
+    market_cap_percent: float | None = Field(default=None, description="at risk in one market, of equity")
+    group_cap_percent: float | None = Field(
+        default=None, description="at risk in markets that settle together, of equity"
+    )
+    strategy_cap_percent: float | None = Field(default=None, description="at risk by one strategy, of equity")
+    venue_cap_percent: float | None = Field(default=None, description="at risk at one venue, of equity")
+    gross_cap_percent: float | None = Field(default=None, description="at risk in all, of equity")
+    drawdown_percent: float | None = Field(
+        default=None, description="loss from the peak at which only exits pass"
+    )
+    daily_loss_percent: float | None = Field(
+        default=None, description="loss since the last equity of the day before at which only exits pass"
+    )
+    day_zone: str = Field(default="UTC", description="time zone in which a day begins")
+    max_positions: int | None = Field(default=None, description="markets held or being entered")
+    max_volatility: float | None = Field(
+        default=None, description="standard deviation of daily changes, not annualised"
+    )
+    volatility_window: int = Field(default=20, description="daily changes that the deviation is taken over")
+    returns: str = Field(default="logit", description="daily changes are: logit or simple")
+    max_correlation: float | None = Field(
+        default=None, description="held outcomes that correlate by more count into the group"
+    )
+    min_common_days: int = Field(default=60, description="common daily changes needed to correlate")
+    losing_streak: int | None = Field(default=None, description="losing trips in a row until only exits pass")
+    max_data_age_s: int | None = Field(default=None, description="oldest price to enter on, seconds")
+    refuse_crossed: bool = Field(default=False, description="no entry while the bid is at or above the offer")
+    max_price_jump: float | None = Field(
+        default=None, description="move since the last daily close, in deviations of daily changes"
+    )
+    max_slippage_bps: int | None = Field(
+        default=None, description="an entry worse than expected by more lets only exits pass, basis points"
+    )
+    participation_percent: float | None = Field(
+        default=None, description="share of the contracts on offer near the best price"
+    )
+    depth_ticks: int = Field(default=0, description="how many ticks from the best price are near")
+    volume_share_percent: float | None = Field(
+        default=None, description="share of the contracts traded lately"
+    )
+    volume_window_s: int = Field(default=86_400, description="how far back lately reaches, seconds")
+    min_time_to_close_s: int | None = Field(
+        default=None, description="no entry nearer to the scheduled close, seconds"
+    )
+    cooldown_s: int | None = Field(
+        default=None, description="how long a stop holds, seconds; not set: for good"
+    )
+    revalue_every_s: int = Field(default=0, description="how old the equity of a decision may be, seconds")
+
+    def to_engine(self) -> RiskLimits:
+        """The same for the engine. Raises :class:`UsageError` for a value out of range."""
+        limits: dict[str, Any] = {}
+        for key, value in self.model_dump().items():
+            name, _, unit = key.rpartition("_")
+            if unit == "percent":
+                limits[name] = None if value is None else _share(value)
+            elif unit == "s":
+                limits[name] = None if value is None else value * SECOND
+            else:
+                limits[key] = value
+        limits["returns"] = _named(Returns, self.returns, "kind of returns")
+        return RiskLimits(**limits)
+
+
+def _share(percent: float) -> Decimal:
+    return Decimal(str(percent)) / 100
+
+
+def _named(modes: type[_Mode], name: str, what: str) -> _Mode:
+    if name not in {*modes}:
+        raise UsageError(f"there is no {what} {name!r}{did_you_mean(name, modes)}")
+    return modes(name)
+
+
 class Terms(Strict):
-    """How orders are executed and what they may cost."""
+    """How orders are executed, what they may cost, and what may be risked."""
 
     execution: Execution = Field(default_factory=lambda: Execution())
     bankroll: Bankroll = Field(default_factory=lambda: Bankroll())
+    sizing: SizingTerms = Field(default_factory=lambda: SizingTerms())
+    risk: RiskTerms = Field(default_factory=lambda: RiskTerms())
+
+    def to_engine(self, *, uses_schedule: bool) -> RunConfig:
+        """The engine's run configuration. Raises :class:`UsageError` for a value out of range."""
+        run = self.bankroll.to_engine(self.execution, uses_schedule=uses_schedule)
+        return replace(run, sizing=self.sizing.to_engine(), risk=self.risk.to_engine())
+
+
+TERMS: Final = tuple(Terms.model_fields)
+"""The sections of a configuration that say on which terms a run trades."""
 
 
 class Markets(Strict):

@@ -35,4 +35,5 @@ class Reason(StrEnum):
     NO_CANDIDATE = "no_candidate", "no outcome met the strategy's condition"
     TOO_CLOSE_TO_CLOSE = "too_close_to_close", "the scheduled close was too near for an entry"
     NO_RULE = "no_rule", "no dated rule of the venue covers that moment, so the fee is not known"
+    RISK_DENIED = "risk_denied", "the risk manager refused it; see docs/risk.md"
     UNDEFINED_PROBABILITY = "undefined_probability", "the strategy's probability was not a number"

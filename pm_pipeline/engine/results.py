@@ -10,6 +10,7 @@ from pm_pipeline.engine.execution import Execution
 from pm_pipeline.engine.exits import EndedBy
 from pm_pipeline.engine.fees import Liquidity
 from pm_pipeline.engine.ledger import Equity
+from pm_pipeline.engine.risk.decisions import RiskEvent
 from pm_pipeline.engine.state import MarketRun, Order, Trip
 from pm_pipeline.engine.tape import weakest
 from pm_pipeline.markets.clock import Nanos
@@ -33,6 +34,7 @@ class SimResult:
     rejections: pa.Table
     trips: pa.Table
     equity: pa.Table
+    risk_events: pa.Table
     stamp: str
 
 
@@ -46,6 +48,7 @@ class Rows:
     rejections: list[Row] = field(default_factory=list)
     trips: list[Row] = field(default_factory=list)
     equity: list[Row] = field(default_factory=list)
+    risk_events: list[Row] = field(default_factory=list)
 
     def order(self, run: MarketRun, order: Order) -> None:
         """An order that is done."""
@@ -94,6 +97,27 @@ class Rows:
                 "ts": at,
                 "reason": str(reason),
                 "detail": detail,
+            }
+        )
+
+    def risk_event(self, event: RiskEvent) -> None:
+        """What the risk manager refused, trimmed or changed."""
+        request = event.request
+        self.risk_events.append(
+            {
+                "ts": event.ts,
+                "number": len(self.risk_events),
+                "kind": str(event.kind),
+                "rule": str(event.code.step),
+                "reason": str(event.code),
+                "value": event.value,
+                "limit_value": event.limit,
+                "market_key": str(request.slot.market_key) if request else None,
+                "outcome_index": request.slot.outcome_index if request else None,
+                "decision_id": request.decision_id if request else None,
+                "detail": event.detail,
+                "state_before": str(event.before),
+                "state_after": str(event.after),
             }
         )
 
@@ -151,6 +175,7 @@ class Rows:
             self._table("backtest.rejections", self.rejections),
             self._table("backtest.trips", self.trips),
             self._table("backtest.portfolio_equity", self.equity),
+            self._table("backtest.risk_events", self.risk_events),
             stamp,
         )
 

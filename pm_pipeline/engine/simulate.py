@@ -11,6 +11,7 @@ from enum import IntEnum
 from functools import partial
 from heapq import heappop, heappush
 
+from pm_pipeline.engine.desk import Desk, decision_id
 from pm_pipeline.engine.execution import Execution, Refused, TakerMarket, Waiting
 from pm_pipeline.engine.exits import EndedBy, Trigger, first_exit
 from pm_pipeline.engine.fees import FeeModel, fee_model
@@ -86,6 +87,7 @@ class _Simulation:
         self.runs: dict[str, MarketRun] = {}
         self.heap: list[_Event] = []
         self.last_record = 0
+        self.desk = Desk(config, self.terms, strategy, rules, self, self.rows.risk_event)
 
     def run(self, inputs: Iterable[MarketInput], window: tuple[Nanos, Nanos] | None) -> SimResult:
         for given in inputs:
@@ -96,6 +98,7 @@ class _Simulation:
             self._record(now // DAY * DAY)
             while self.heap:
                 now, _, _, _, run, act = heappop(self.heap)
+                self.desk.watch(now)
                 self._record_midnights_before(now)
                 act(now)
                 if run.idle:
@@ -151,41 +154,37 @@ class _Simulation:
         return outcome in run.trips or any(entries)
 
     def _submit_signal(self, run: MarketRun, signal: Signal, now: Nanos) -> Refused | None:
+        outcome, limit = signal.outcome_index, signal.limit_price
         try:
             self._load(run, now)
             if signal.action is Action.EXIT:
-                self._submit(
-                    run, now, signal.outcome_index, Side.SELL, EndedBy.SIGNAL, limit=signal.limit_price
-                )
-                return None
-            stake = self._stake(signal, now)
-            if stake > self.ledger.available:
-                free = from_micro(self.ledger.available)
-                return Refused(Reason.INSUFFICIENT_CASH, f"${free:f} free, ${from_micro(stake):f} wanted")
-            order = self._submit(
-                run, now, signal.outcome_index, Side.BUY, EndedBy.SIGNAL, limit=signal.limit_price
-            )
+                return self._leave(run, outcome, now, EndedBy.SIGNAL, limit=limit)
+            allowed = self.desk.enter(run, signal, now)
+            if isinstance(allowed, Refused):
+                return allowed
+            order = self._submit(run, now, outcome, Side.BUY, EndedBy.SIGNAL, limit=limit)
         except NoRuleError as error:
             return Refused(Reason.NO_RULE, str(error))
-        order.entry, order.stake = signal, stake
-        self.ledger.reserve(stake)
+        order.entry, order.stake, order.expected = signal, allowed.stake, allowed.price
+        self.ledger.reserve(order.stake)
+        self.desk.sent(run, order)
         return None
 
-    def _stake(self, signal: Signal, now: Nanos) -> Micro:
-        """What an entry may spend: the signal's stake or the run's, at most the fraction of equity."""
-        wanted = self.config.stake if signal.stake is None else signal.stake
-        if wanted <= self._fraction(self.ledger.cash):
-            return wanted  # equity is at least the cash
-        return min(wanted, self._fraction(self._equity(now).total))
-
-    def _fraction(self, equity: Micro) -> Micro:
-        return int(self.config.max_stake_fraction * equity)
+    def _leave(
+        self, run: MarketRun, outcome: int, now: Nanos, reason: EndedBy, **terms: Micro | None
+    ) -> Refused | None:
+        """Send an exit, if the risk manager lets it pass."""
+        refused = self.desk.leave(run, outcome, now)
+        if refused is None:
+            self._submit(run, now, outcome, Side.SELL, reason, **terms)
+        return refused
 
     def _load(self, run: MarketRun, now: Nanos) -> None:
         if run.loaded:
             return
         tick = self.rules.tick(run.market, now)
-        tape = Tape(run.load(), tick.ranges, self.terms)
+        data = run.load()
+        tape = Tape(data, tick.ranges, self.terms)
         taker = TakerMarket(
             tape,
             self.terms,
@@ -194,7 +193,7 @@ class _Simulation:
             lot=tick.lot,
             closed_at=run.settlement.closed_at,
         )
-        run.open(tape, taker)
+        run.open(tape, taker, data)
         if run.settlement.closed_at < FOREVER:
             self._push(run.settlement.closed_at, Priority.CLOSE, run, partial(self._close, run))
         if run.settlement.paid_at < FOREVER:
@@ -214,7 +213,7 @@ class _Simulation:
         """Send an order; it meets the market after our latency and the venue's delay."""
         arrival = now + self.terms.latency + self.rules.delay(run.market, now)
         order = Order(
-            order_id=f"{self.strategy}/{run.key}/{now // 1000}/{run.number()}",
+            order_id=f"{decision_id(self.strategy, run, now)}/{run.number()}",
             outcome=outcome,
             side=side,
             reason=reason,
@@ -251,9 +250,11 @@ class _Simulation:
         if trip.ended:
             return
         try:
-            self._submit(run, now, trip.outcome, Side.SELL, trigger.rule, later_than=trigger.quote_ts)
+            refused = self._leave(run, trip.outcome, now, trigger.rule, later_than=trigger.quote_ts)
         except NoRuleError as error:
-            self._reject(run, trip.outcome, now, Reason.NO_RULE, str(error))
+            refused = Refused(Reason.NO_RULE, str(error))
+        if refused is not None:
+            self._reject(run, trip.outcome, now, refused.reason, refused.detail)
 
     def _buy(self, run: MarketRun, order: Order, now: Nanos) -> None:
         if order.entry is None or not self._alive(run, order, now):
@@ -269,24 +270,10 @@ class _Simulation:
         order.filled = found.size
         self._end_order(run, order, now)
         self.ledger.buy(run.holding(order.outcome), found.size, found.cash, found.fee)
+        self.desk.bought(run, order, found, now)
         self.rows.fill(run, order, found, now)
-        tape = run.tape(order.outcome)
-        entry, mid = order.entry, order.decision_price
-        trip = Trip(
-            outcome=order.outcome,
-            entered_at=now,
-            entry=entry,
-            size=found.size,
-            cost=found.cash,
-            fees=found.fee,
-            p_market=mid / MICRO if entry.p_market is None and mid is not None else entry.p_market,
-            closing_price=(
-                tape.last_mid_before(run.settlement.closed_at) if run.settlement.closed_at < FOREVER else None
-            ),
-            evidence=[found.evidence],
-        )
-        run.trips[order.outcome] = trip
-        trigger = first_exit(tape, now, entry)
+        run.trips[order.outcome] = trip = Trip.of(run, order, order.entry, found, now)
+        trigger = first_exit(run.tape(order.outcome), now, order.entry)
         if trigger is not None and trigger.at < run.settlement.closed_at:
             self._push(trigger.at, Priority.TRIGGER, run, partial(self._trigger, run, trip, trigger))
 
@@ -318,6 +305,7 @@ class _Simulation:
                 self._end_order(run, order, now, found)
                 return
             self.ledger.sell(run.holding(order.outcome), found.size, found.cash, found.fee)
+            self.desk.left(run, order.outcome, found.size, held)
             self.rows.fill(run, order, found, now)
             order.filled += found.size
             trip.proceeds += found.cash
@@ -350,7 +338,7 @@ class _Simulation:
         """Trading ends: orders die, positions wait for their payment at their last mark."""
         for order in list(run.orders):
             self._end_order(run, order, now, Refused(Reason.MARKET_CLOSED, "it closed before the order came"))
-        run.frozen = {o: self._mark(run, o, now) for o in run.trips}
+        run.frozen = {o: self.mark(run, o, now) for o in run.trips}
         self.ledger.lock(run.market.key)
         run.release()
 
@@ -367,6 +355,7 @@ class _Simulation:
             credits = self.ledger.settle(run.market.key, amounts)
         for outcome, trip in sorted(run.trips.items()):
             trip.proceeds += credits[outcome].proceeds
+            self.desk.left(run, outcome, credits[outcome].size, credits[outcome].size)
             ended_by = EndedBy.VOID if payouts is None else EndedBy.SETTLEMENT
             self._end_trip(run, trip, now, ended_by, None if payouts is None else payouts[outcome])
 
@@ -379,12 +368,12 @@ class _Simulation:
             self._record(end)
         for run in open_runs:
             for outcome, trip in sorted(run.trips.items()):
-                trip.proceeds += self._mark(run, outcome, end)
+                trip.proceeds += self.mark(run, outcome, end)
                 self._end_trip(run, trip, max(run.last_ts, trip.entered_at), EndedBy.OPEN)
 
     # ------------------------------------------------------------------ books and rows
 
-    def _mark(self, run: MarketRun, outcome: int, now: Nanos) -> Micro:
+    def mark(self, run: MarketRun, outcome: int, now: Nanos) -> Micro:
         """What a position could be sold for; its cost while nobody has bid since the data began."""
         if not run.loaded:
             return run.frozen[outcome]
@@ -392,10 +381,14 @@ class _Simulation:
         price = run.tape(outcome).mark(now, self.terms.config.mark)
         return held.cost if price is None else price * held.size // MICRO
 
+    def equity(self, now: Nanos) -> Micro:
+        """The bankroll with every position at its mark."""
+        return self._equity(now).total
+
     def _equity(self, now: Nanos) -> Equity:
         held = [holding for holding, _ in self.ledger.positions()]
         return self.ledger.equity(
-            {h: self._mark(self.runs[str(h.market_key)], h.outcome_index, now) for h in held}
+            {h: self.mark(self.runs[str(h.market_key)], h.outcome_index, now) for h in held}
         )
 
     def _record(self, now: Nanos) -> None:
@@ -414,6 +407,7 @@ class _Simulation:
         order.done = True
         run.orders.remove(order)
         self.ledger.release(order.stake)
+        self.desk.ended(run, order)
         if refusal is not None:
             order.asked = max(order.asked, refusal.asked)
             self._reject(run, order.outcome, now, refusal.reason, refusal.detail)
@@ -424,5 +418,7 @@ class _Simulation:
     ) -> None:
         trip.ended = True
         del run.trips[trip.outcome]
-        hindsight = run.market.schedule_evidence is ScheduleEvidence.HINDSIGHT and self.config.uses_schedule
+        self.desk.trip_ended(trip, now, ended_by)
+        counted_back = self.config.uses_schedule or self.config.risk.min_time_to_close is not None
+        hindsight = run.market.schedule_evidence is ScheduleEvidence.HINDSIGHT and counted_back
         self.rows.trip(run, trip, now, ended_by, payout, hindsight_close=hindsight)

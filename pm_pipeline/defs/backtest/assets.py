@@ -122,7 +122,7 @@ def _fills(cls: type[BaseStrategy[Any]]) -> dg.AssetsDefinition:
     )
     def fills(context: dg.AssetExecutionContext, workspace: Workspace, config: Terms) -> dg.MaterializeResult:
         lake, run_id = workspace.lake, run_id_of(context)
-        run = config.bankroll.to_engine(config.execution, uses_schedule=cls.uses_schedule)
+        run = config.to_engine(uses_schedule=cls.uses_schedule)
         counts = dict.fromkeys(SIMULATED, 0)
         markets = find_markets(workspace, context.partition_keys)
         for market in counted(context.log, f"{name} fills", markets, len(markets)):

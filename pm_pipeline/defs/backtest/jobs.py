@@ -12,7 +12,7 @@ import dagster as dg
 
 from pm_pipeline.defs.backtest.assets import SIMULATED, key_of
 from pm_pipeline.defs.backtest.versions import fills_version, is_current, signals_version, strategy_version
-from pm_pipeline.defs.config import BacktestConfig
+from pm_pipeline.defs.config import TERMS, BacktestConfig
 from pm_pipeline.defs.launch import Launcher, Resolve
 from pm_pipeline.defs.market_data.assets import TABLES
 from pm_pipeline.defs.partitions import MARKET_GROUPS, MARKETS, contiguous_ranges, register
@@ -61,7 +61,7 @@ def build_jobs(resolve: Resolve) -> list[dg.JobDefinition]:
             name: REGISTRY.parse_params(name, config.strategies.get(name, {})).model_dump(mode="json")
             for name in names
         }
-        config.bankroll.to_engine(config.execution, uses_schedule=True)  # refuses values out of range
+        config.to_engine(uses_schedule=True)  # refuses values out of range
         universe = config.chosen(settings)
         today = asyncio.run(_today(workspace, {wanted.venue for wanted in universe.markets}))
         launcher = _launcher(context, resolve)
@@ -80,8 +80,7 @@ def build_jobs(resolve: Resolve) -> list[dg.JobDefinition]:
             "markets": [str(market.key) for market in markets],
             "params": params,
             "universe": config.universe,
-            "execution": config.execution.model_dump(),
-            "bankroll": config.bankroll.model_dump(),
+            **{name: getattr(config, name).model_dump() for name in TERMS},
         }
 
     @dg.op(description="Fetches the market data that the lake lacks.")
@@ -100,7 +99,7 @@ def build_jobs(resolve: Resolve) -> list[dg.JobDefinition]:
     def test(context: dg.OpExecutionContext, workspace: Workspace, plan: Plan) -> Plan:
         lake, known = workspace.lake, workspace.catalog.markets()
         markets = [known[key] for key in plan["markets"]]
-        terms = {name: plan[name] for name in ("execution", "bankroll")}
+        terms = {name: plan[name] for name in TERMS}
         for name, params in plan["params"].items():
             stale = {str(m.key) for m in markets if not _is_computed(lake, m, name, params, terms)}
             failure = _run_ranges(
@@ -122,7 +121,7 @@ def build_jobs(resolve: Resolve) -> list[dg.JobDefinition]:
 
     @dg.op(description="Runs the portfolios and writes comparison, report and warehouse file.")
     def combine(context: dg.OpExecutionContext, plan: Plan) -> None:
-        config = {"config": {name: plan[name] for name in ("universe", "execution", "bankroll")}}
+        config = {"config": {name: plan[name] for name in ("universe", *TERMS)}}
         names = list(plan["params"])
         _launcher(context, resolve).run(
             "portfolios",

@@ -39,6 +39,7 @@ PORTFOLIO_TABLES: Final = {
     "backtest.portfolio_fills": "fills",
     "backtest.portfolio_trips": "trips",
     "backtest.portfolio_equity": "equity",
+    "backtest.risk_events": "risk_events",
 }
 """Tables that the portfolio asset writes as they come from the simulation."""
 
@@ -63,7 +64,7 @@ def portfolio(cls: type[BaseStrategy[Any]]) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         lake, run_id = workspace.lake, run_id_of(context)
         markets = choose(config.chosen(workspace.settings), workspace.catalog.markets().values())
-        run = config.bankroll.to_engine(config.execution, uses_schedule=cls.uses_schedule)
+        run = config.to_engine(uses_schedule=cls.uses_schedule)
         missing = [
             market for market in markets if not lake.exists("backtest.signals", (name, str(market.key)))
         ]

@@ -2,9 +2,31 @@
 
 import sys
 
-from benchmarks import backfill, replay, second_run
+from benchmarks import (
+    backfill,
+    first_result,
+    ingest,
+    points,
+    portfolio,
+    replay,
+    replay_parquet,
+    replay_parquet_sweep,
+    second_run,
+    sweep,
+)
 
-BENCHMARKS = {"second_run": second_run, "backfill": backfill, "replay": replay}
+BENCHMARKS = {
+    "second_run": second_run,
+    "backfill": backfill,
+    "first_result": first_result,
+    "ingest": ingest,
+    "replay": replay,
+    "replay_parquet": replay_parquet,
+    "replay_parquet_sweep": replay_parquet_sweep,
+    "points": points,
+    "portfolio": portfolio,
+    "sweep": sweep,
+}
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ from rich.table import Table
 from pm_pipeline.config import Settings, read_yaml
 from pm_pipeline.errors import PipelineError, UsageError
 from pm_pipeline.markets.keys import MarketKey
+from pm_pipeline.recording import import_books, record
 
 PLATFORMS: Final = {"poly": "polymarket", "polymarket": "polymarket", "kalshi": "kalshi"}
 DAY: Final = click.DateTime(["%Y-%m-%d"])
@@ -50,6 +51,10 @@ def main() -> None:
     """
     warnings.filterwarnings("ignore", module="dagster.*")
     stamina.instrumentation.set_on_retry_hooks([])  # what failed for good says how often it was tried
+
+
+main.add_command(record)
+main.add_command(import_books)
 
 
 @main.command()
@@ -193,6 +198,17 @@ def compare(run_ids: tuple[str, ...], metrics: tuple[str, ...], as_json: bool) -
 
     rows = compare_runs(Lake(Settings.from_environment().lake_dir), run_ids, metrics)
     _print(rows, as_json, title="runs compared, base scenario")
+
+
+@main.command()
+def migrate() -> None:
+    """Bring the lake to the tables of this version; every row is kept. Stop other runs before."""
+    from pm_pipeline.warehouse.lake import Lake
+    from pm_pipeline.warehouse.migrations import migrate
+
+    lake = Lake(Settings.from_environment().lake_dir)
+    before, rewritten = lake.version(), migrate(lake)
+    click.echo(f"{lake.root}: version {before} -> {lake.version()}, {rewritten} partitions rewritten")
 
 
 @main.command()

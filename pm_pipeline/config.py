@@ -5,6 +5,7 @@ Everything of one world lies in one folder, so that sandbox rows can never mix w
     <data_dir>/pages/              raw pages of the live venues
     <data_dir>/<world>/pages/      raw pages of a sandbox, where they are kept at all
     <data_dir>/<world>/lake/       partition files
+    <data_dir>/<world>/frames/     recorded WebSocket frames
     <data_dir>/<world>/reports/    one folder per run
     <data_dir>/<world>/warehouse.duckdb
     <data_dir>/<world>/dagster/    DAGSTER_HOME, unless the environment names another
@@ -15,11 +16,12 @@ from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pm_pipeline.errors import UsageError, did_you_mean
-from pm_pipeline.sources.connect import SourceMode
+from pm_pipeline.markets.rules import KalshiBalance
+from pm_pipeline.sources.connect import FillsFrom, SourceMode
 
 
 class Settings(BaseSettings):
@@ -36,7 +38,15 @@ class Settings(BaseSettings):
     archive_pages: Literal["live", "always", "never"] = Field("live", description="when raw pages are kept")
     universe: Path | None = Field(None, description="YAML file that says which markets to follow")
     strategies: str = Field("", description="files or folders with strategies of your own, separated by ':'")
+    kalshi_balance: KalshiBalance = Field(
+        "direct", description="how Kalshi keeps the account: direct (to $0.0001) or cents (through a broker)"
+    )
     contact: str | None = Field(None, description="address put into the User-Agent, as venues ask")
+    onchain: FillsFrom = Field(
+        FillsFrom.AUTO, description="where on-chain fills are read: auto, goldsky, node or files"
+    )
+    polygon_rpc: SecretStr | None = Field(None, description="address of a Polygon node, with its key")
+    polygon_logs: Path | None = Field(None, description="file or folder of exchange logs of Polygon")
 
     @classmethod
     def from_environment(cls) -> Self:
@@ -81,6 +91,11 @@ class Settings(BaseSettings):
     def warehouse_path(self) -> Path:
         """The DuckDB file for people."""
         return self.home / "warehouse.duckdb"
+
+    @property
+    def frames_dir(self) -> Path:
+        """Frames of Polymarket's market WebSocket, as `bt record` keeps them."""
+        return self.home / "frames" / "polymarket"
 
     @property
     def reports_dir(self) -> Path:

@@ -16,7 +16,9 @@ from pm_pipeline.defs.config import BacktestConfig
 from pm_pipeline.defs.io_manager import LakeIOManager
 from pm_pipeline.defs.lineage import require_blind_signals
 from pm_pipeline.defs.market_data.assets import build_assets
+from pm_pipeline.defs.market_data.books import BOOK_SNAPSHOTS, READ_RECORDING, book_snapshots, recorded_books
 from pm_pipeline.defs.market_data.jobs import INGEST_MARKETS
+from pm_pipeline.defs.market_data.onchain import INGEST_ONCHAIN, onchain_fills
 from pm_pipeline.defs.progress import terminal
 from pm_pipeline.defs.resources import Warehouse, Workspace
 from pm_pipeline.strategies import REGISTRY, load_user_strategies
@@ -35,11 +37,21 @@ def build() -> dg.Definitions:
             catalog,
             rules,
             *build_assets(),
+            onchain_fills,
+            recorded_books,
             *(asset for cls in strategies for asset in (*chain(cls), portfolio(cls))),
             *build_reporting(names),
         ],
-        jobs=[INGEST_CATALOG, INGEST_MARKETS, *asset_jobs(names), *build_jobs(resolve)],
-        schedules=[DAILY_CATALOG],
+        jobs=[
+            INGEST_CATALOG,
+            INGEST_MARKETS,
+            INGEST_ONCHAIN,
+            READ_RECORDING,
+            book_snapshots,
+            *asset_jobs(names),
+            *build_jobs(resolve),
+        ],
+        schedules=[DAILY_CATALOG, BOOK_SNAPSHOTS],
         sensors=[universe_sensor],
         resources={"workspace": workspace, "lake": LakeIOManager(workspace=workspace), "duckdb": Warehouse()},
         loggers={"console": dg.colored_console_logger, "terminal": terminal},

@@ -18,6 +18,7 @@ from dagster import DagsterExecutionInterruptedError
 from pm_pipeline import cli
 from pm_pipeline.cli import dagster_home, main
 from pm_pipeline.errors import UsageError
+from pm_pipeline.warehouse.schema import SCHEMA_VERSION
 from pm_pipeline_tests.workdir import Workdir
 
 ROOT = Path(__file__).parents[1]
@@ -97,7 +98,7 @@ def test_bad_input_is_refused_with_a_lesson_and_changes_nothing(
     ("content", "message"),
     [
         ("strategys: {}", "strategys: there is no such key; did you mean 'strategies'?"),
-        ("execution: {latency: 3}", "execution.latency: there is no such key; did you mean 'latency_ms'?"),
+        ("execution: {latency: 3}", "execution.latency: there is no such key; did you mean 'latency_ms'"),
         ("execution: {latency_ms: soon}", "execution.latency_ms: Input should be a valid integer"),
         ("execution: {mark: up}", "mark is 'up'; it is bid or mid"),
         ("universe: [{venu: kalshi}]", "markets.0.venu: there is no such key; did you mean 'venue'?"),
@@ -279,6 +280,18 @@ def test_a_column_belongs_to_its_run_even_where_a_run_lacks_the_strategy(backtes
     for row in backtested.json("compare", second, first, "--metric", "trades"):
         assert list(row) == ["strategy", "figure", second[:8], first[:8]]
         assert (row[second[:8]] is None) is (row["strategy"] != "favourite")
+
+
+def test_an_older_lake_is_refused_until_it_is_migrated(backtested: Workdir) -> None:
+    (backtested.lake.root / "_lake.json").write_text('{"schema_version": 1}')
+    refused = backtested.bt("report")
+    assert refused.exit_code == 1
+    assert "has schema version 1" in refused.output + refused.stderr
+    assert "`bt migrate`" in refused.output + refused.stderr
+    migrated = backtested.bt("migrate")
+    assert migrated.exit_code == 0
+    assert f"version 1 -> {SCHEMA_VERSION}, 0 partitions rewritten" in migrated.output
+    assert backtested.bt("report").exit_code == 0
 
 
 def test_strategies_of_the_user_are_listed(

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from decimal import Decimal
 from enum import StrEnum
+from fractions import Fraction
 from typing import Any, Final, TypeVar, cast, get_args
 
 import dagster as dg
@@ -10,17 +11,19 @@ from pydantic import BaseModel, Field, ValidationError, create_model
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
 from pm_pipeline.config import Settings, explain
-from pm_pipeline.engine.fees import FeeModelName
+from pm_pipeline.engine.money.fees import FeeModelName
 from pm_pipeline.engine.risk import Returns, RiskLimits
-from pm_pipeline.engine.scenarios import ExecutionConfig, Mark
+from pm_pipeline.engine.scenarios import ExecutionConfig, LiquidityModel, Mark
+from pm_pipeline.engine.simulation.state import RunConfig
 from pm_pipeline.engine.sizing import Sizing, SizingMode
-from pm_pipeline.engine.state import RunConfig
 from pm_pipeline.errors import UsageError, did_you_mean
 from pm_pipeline.markets.clock import SECOND
 from pm_pipeline.markets.units import MICRO, UnitError, to_micro
 from pm_pipeline.universe import Universe, universe_of
 
 _Mode = TypeVar("_Mode", bound=StrEnum)
+
+_MILLISECOND: Final = SECOND // 1000
 
 
 class Strict(dg.Config, extra="forbid"):
@@ -31,10 +34,35 @@ class Execution(Strict):
     """What is assumed about execution where no book was recorded, and about our own latency."""
 
     latency_ms: int = Field(default=1000, ge=0, description="from decision to the venue's door, milliseconds")
-    half_spread: str = Field(
-        default="0.01", description="added to a mid that is bought, dollars per contract"
+    cancel_latency_ms: int | None = Field(
+        default=None, ge=0, description="the same for taking an order back; not set: as latency_ms"
     )
-    depth_usd: int = Field(default=250, gt=0, description="dollars taken to rest at a quote without a size")
+    amend_latency_ms: int | None = Field(
+        default=None, ge=0, description="the same for changing an order; not set: as latency_ms"
+    )
+    latency_sigma: float = Field(
+        default=0.0, ge=0, le=3, description="spread of the logarithm of latencies around these medians"
+    )
+    impact_cents: float = Field(
+        default=0.0,
+        ge=0,
+        description="how far taking one contract of a recorded book moves the price of our next, cents; n "
+        "contracts: times the root of n",
+    )
+    impact_half_life_s: int = Field(default=60, gt=0, description="how long half of that lasts; seconds")
+    liquidity: str = Field(
+        default="measured",
+        description="what trades where no book was recorded: measured, constant or prints; docs/liquidity.md",
+    )
+    half_spread: str = Field(
+        default="0.01", description="at least added to a mid that is bought, dollars per contract"
+    )
+    depth_usd: int = Field(
+        default=250, gt=0, description="dollars that rest at most at a quote without a size"
+    )
+    volume_share_percent: float = Field(
+        default=10.0, gt=0, le=100, description="our share of an execution of others that we trade on"
+    )
     max_quote_age_s: int = Field(default=900, ge=0, description="an older quote is not traded on; seconds")
     max_wait_s: int = Field(
         default=3600, ge=0, description="how long an entry waits for a fresh quote; seconds"
@@ -53,14 +81,25 @@ class Execution(Strict):
         except UnitError as error:
             raise UsageError(f"half_spread: {error}") from error
         return ExecutionConfig(
-            latency=self.latency_ms * SECOND // 1000,
+            latency=self.latency_ms * _MILLISECOND,
+            cancel_latency=_milliseconds(self.cancel_latency_ms),
+            amend_latency=_milliseconds(self.amend_latency_ms),
+            latency_sigma=self.latency_sigma,
+            impact=self.impact_cents * 10_000,
+            impact_half_life=self.impact_half_life_s * SECOND,
             half_spread=half_spread,
             depth_usd=self.depth_usd * MICRO,
+            liquidity=_named(LiquidityModel, self.liquidity, "liquidity model"),
+            volume_share=Fraction(_share(self.volume_share_percent)),
             max_quote_age=self.max_quote_age_s * SECOND,
             max_wait=self.max_wait_s * SECOND,
             fees=_fee_model(self.fees),
             mark=Mark(self.mark),
         )
+
+
+def _milliseconds(latency: int | None) -> int | None:
+    return None if latency is None else latency * _MILLISECOND
 
 
 def _fee_model(name: str) -> FeeModelName:

@@ -6,10 +6,11 @@ a :class:`LookAheadError`, never a row.
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
-from typing import Final, Self, overload
+from typing import Any, Final, Self, overload
 
 import pyarrow as pa
 
@@ -17,6 +18,7 @@ from pm_pipeline.engine.reasons import Reason
 from pm_pipeline.errors import PipelineError
 from pm_pipeline.markets.clock import Nanos, format_time, to_datetime, to_nanos
 from pm_pipeline.markets.keys import MarketKey
+from pm_pipeline.markets.trade import Side
 from pm_pipeline.markets.units import MICRO, Micro
 from pm_pipeline.warehouse.asof import LookAheadError
 from pm_pipeline.warehouse.schema import table
@@ -40,10 +42,19 @@ class SignalError(PipelineError):
 
 
 class Action(StrEnum):
-    """What a signal asks for."""
+    """What a signal asks for.
+
+    ``ENTER`` buys at once, ``EXIT`` sells the whole position at once. ``QUOTE`` wants an order to rest in the
+    book under a name of the strategy's choice: it is sent, or the one of that name is amended. ``CANCEL``
+    takes it back. ``SPLIT`` makes ``size`` full sets of dollars, ``MERGE`` dollars of sets.
+    """
 
     ENTER = "enter"
     EXIT = "exit"
+    QUOTE = "quote"
+    CANCEL = "cancel"
+    SPLIT = "split"
+    MERGE = "merge"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +64,10 @@ class Signal:
     ``stake`` is what to spend, fees included; ``None`` leaves it to the run. ``stop_price``,
     ``target_price``, ``trailing`` and ``exit_at`` are the exit rules of the position that an entry opens;
     see ``docs/engine.md``.
+
+    The rest belongs to orders. ``all_or_none`` makes an entry fill whole or not at all. ``name``, ``side``,
+    ``size`` (contracts still to be filled) and ``limit_price`` describe a quote, which ends at
+    ``expires_at``; one that is ``post_only`` never takes. An order is known by outcome, side and name.
     """
 
     ts: Nanos
@@ -69,6 +84,12 @@ class Signal:
     trailing: Micro | None = None
     exit_at: Nanos | None = None
     tag: str = ""
+    all_or_none: bool = False
+    name: str = ""
+    side: Side = Side.BUY
+    size: Micro | None = None
+    post_only: bool = True
+    expires_at: Nanos | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,14 +136,14 @@ class Signals(Sequence[Signal]):
         items: list[Signal] = []
         skips = list(skipped)
         for signal in signals:
-            _check(signal)
+            check_signal(signal)
             named = [n for n in _PROBABILITIES if _is_nan(getattr(signal, n))]
             if named:
                 detail = f"{' and '.join(named)} of the signal to {signal.action} is NaN"
                 skips.append(Skip(signal.ts, Reason.UNDEFINED_PROBABILITY, detail, signal.outcome_index))
             p_hat, p_se, p_market = (_number(getattr(signal, name)) for name in _PROBABILITIES)
             items.append(replace(signal, p_hat=p_hat, p_se=p_se, p_market=p_market))
-        items.sort(key=lambda s: (s.ts, s.outcome_index, s.action))
+        items.sort(key=lambda s: (s.ts, s.outcome_index, s.action, s.side, s.name))
         skips.sort(key=lambda s: (s.ts, s.reason, s.detail))
         return cls(tuple(items), tuple(skips))
 
@@ -157,10 +178,11 @@ class Signals(Sequence[Signal]):
                 "ts": to_datetime(s.ts),
                 "inputs_known_at": to_datetime(s.inputs_known_at),
                 "action": str(s.action),
-                "exit_at": None if s.exit_at is None else to_datetime(s.exit_at),
+                "side": str(s.side),
                 "tag": s.tag,
                 "run_id": run_id,
                 **{name: getattr(s, name) for name in _PLAIN},
+                **{name: _moment(getattr(s, name)) for name in _TIMES},
             }
             for s in self.items
         ]
@@ -176,9 +198,9 @@ class Signals(Sequence[Signal]):
                     inputs_known_at=to_nanos(row["inputs_known_at"]),
                     outcome_index=row["outcome_index"],
                     action=Action(row["action"]),
-                    exit_at=None if row["exit_at"] is None else to_nanos(row["exit_at"]),
+                    side=Side(row["side"]),
                     tag=row["tag"],
-                    **{name: row[name] for name in _PLAIN},
+                    **_from_row(row),
                 )
                 for row in rows.to_pylist()
             ),
@@ -188,7 +210,17 @@ class Signals(Sequence[Signal]):
 
 _PROBABILITIES: Final = ("p_hat", "p_se", "p_market")
 _PRICES: Final = ("limit_price", "stop_price", "target_price", "trailing")
-_PLAIN: Final = (*_PROBABILITIES, *_PRICES, "stake")
+_PLAIN: Final = (*_PROBABILITIES, *_PRICES, "stake", "size", "name", "all_or_none", "post_only")
+_TIMES: Final = ("exit_at", "expires_at")
+
+
+def _from_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    plain = {name: row[name] for name in _PLAIN}
+    return plain | {name: None if row[name] is None else to_nanos(row[name]) for name in _TIMES}
+
+
+def _moment(at: Nanos | None) -> datetime | None:
+    return None if at is None else to_datetime(at)
 
 
 def _is_nan(value: float | None) -> bool:
@@ -199,7 +231,8 @@ def _number(value: float | None) -> float | None:
     return None if _is_nan(value) else value
 
 
-def _check(signal: Signal) -> None:
+def check_signal(signal: Signal) -> None:
+    """Raise :class:`LookAheadError` or :class:`SignalError` where a signal cannot mean anything."""
     if signal.inputs_known_at > signal.ts:
         raise LookAheadError(
             f"the signal to {signal.action} outcome {signal.outcome_index} at {format_time(signal.ts)} "
@@ -215,9 +248,17 @@ def _check(signal: Signal) -> None:
             raise SignalError(f"{name} is {p}; a probability lies between 0 and 1")
     if signal.p_se is not None and signal.p_se < 0:
         raise SignalError(f"p_se is {signal.p_se}; a standard error is not negative")
-    if signal.stake is not None and signal.stake <= 0:
-        raise SignalError(f"stake is {signal.stake} millionths of a dollar; it must be positive")
-    if signal.exit_at is not None and signal.exit_at <= signal.ts:
-        raise SignalError(f"exit_at {format_time(signal.exit_at)} is not after the decision")
+    for name in ("stake", "size"):
+        amount = getattr(signal, name)
+        if amount is not None and amount <= 0:
+            raise SignalError(f"{name} is {amount} millionths; it must be positive")
+    for name in _TIMES:
+        at = getattr(signal, name)
+        if at is not None and at <= signal.ts:
+            raise SignalError(f"{name} {format_time(at)} is not after the decision")
+    if signal.action is Action.QUOTE and signal.limit_price is None:
+        raise SignalError("a quote needs a limit_price to rest at")
+    if signal.action is Action.SPLIT and signal.size is None:
+        raise SignalError("a split needs a size: how many sets")
     if signal.outcome_index < 0:
         raise SignalError(f"outcome_index is {signal.outcome_index}; outcomes count from 0")

@@ -27,11 +27,14 @@ class Formula(StrEnum):
     """How a fee grows with size and price; ``r`` is the rate and ``e`` the exponent.
 
     ``CURVE``: ``size * r * (p * (1 - p)) ** e``. ``PRICE_CURVE``: ``size * p * r * (p * (1 - p)) ** e``.
-    ``NOTIONAL``: ``size * p * r``. ``PER_CONTRACT``: ``size * r``.
+    ``RECEIVED_CURVE``: ``size * r * (p * (1 - p)) ** e`` of what the taker receives, which is contracts worth
+    ``p`` each when buying, and dollars when selling. ``NOTIONAL``: ``size * p * r``. ``PER_CONTRACT``:
+    ``size * r``.
     """
 
     CURVE = "curve"
     PRICE_CURVE = "price_curve"
+    RECEIVED_CURVE = "received_curve"
     NOTIONAL = "notional"
     PER_CONTRACT = "per_contract"
 

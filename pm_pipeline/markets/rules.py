@@ -5,8 +5,9 @@ package lie in ``markets/data/*.csv``; a user adds rows with :meth:`RuleBook.loa
 
 How a look-up works:
 
-* **Scopes**, narrowest first: ``market:<key>``, ``event:<id>``, ``series:<ticker>``, ``tag:<slug>``,
-  ``category:<slug>``, ``*``. A market without a category is matched by its tags, in their order.
+* **Scopes**, narrowest first: ``market:<key>``, ``event:<id>``, ``series:<ticker>``, ``series:<prefix>*``,
+  ``tag:<slug>``, ``category:<slug>``, ``*``. A market without a category is matched by its tags, in their
+  order; of several prefixes the longest comes first.
 * **Cells.** A row states only what its scope changes; an empty cell is taken from the next wider scope. So
   one row says that a series costs half, and the rounding of all series is dated once.
 * **Intervals** are half-open, ``[valid_from, valid_to)``, and never overlap within a scope.
@@ -23,7 +24,7 @@ from functools import cache
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Final, Literal, Self, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 from pm_pipeline.errors import PipelineError
@@ -44,6 +45,7 @@ from pm_pipeline.markets.units import Micro, Rounding
 __all__ = [
     "FeeRule",
     "Formula",
+    "KalshiBalance",
     "NoRuleError",
     "Rule",
     "RuleBook",
@@ -133,8 +135,12 @@ class SettlementSource(Rule):
     own_terms: bool
 
 
+KalshiBalance: TypeAlias = Literal["direct", "cents"]
+"""How finely Kalshi keeps an account: to $0.0001 for direct members, in cents for customers of a broker."""
+
 R = TypeVar("R", bound=Rule)
 _Key = tuple[str, Venue, str]
+_DATA: Final = "pm_pipeline.markets"
 
 
 class RuleBook:
@@ -151,6 +157,9 @@ class RuleBook:
         for row in rows:
             check_row(row)
             self._rows.setdefault((row.rule, row.venue, row.scope), []).append(row)
+        self._families = sorted(
+            (key for key in self._rows if _is_family(key[2])), key=lambda key: -len(key[2])
+        )
         for same in self._rows.values():
             same.sort(key=lambda row: row.valid_from)
             for earlier, later in pairwise(same):
@@ -165,7 +174,7 @@ class RuleBook:
     @cache
     def default(cls) -> Self:
         """The rules that ship with the package; read once, since a book never changes."""
-        tables = (resources.files("pm_pipeline.markets") / "data").iterdir()
+        tables = (resources.files(_DATA) / "data").iterdir()
         found = sorted((t for t in tables if t.name.endswith(".csv")), key=lambda table: table.name)
         return cls(row for table in found for row in read_table(table.name, table.read_text("utf-8")))
 
@@ -226,14 +235,25 @@ class RuleBook:
         }
         return type(self)(row for same in merged.values() for row in same)
 
+    def for_account(self, *, kalshi_balance: KalshiBalance = "direct") -> Self:
+        """The rules as they bind one account. ``cents``: a Kalshi balance is kept, and rebated, in cents."""
+        if kalshi_balance == "direct":
+            return self
+        table = resources.files(_DATA) / "data" / "accounts" / f"kalshi_{kalshi_balance}.csv"
+        return self.overlaid(read_table(table.name, table.read_text("utf-8")))
+
     def fee(self, market: Market, at: Nanos) -> FeeRule:
         """The fee schedule of a market. Where the era allows it, the market's own terms come first.
+
+        A market that says of itself that it is free has always been: Polymarket's fees came with new markets
+        and left those that existed alone.
 
         Raises :class:`NoRuleError` before the first rule of the venue.
         """
         rule = self._find("fee_schedule", FeeRule, market, at)
         terms = market.fee_terms
-        if terms is None or not rule.own_terms:
+        free = terms is not None and not terms.rate and market.key.venue is Venue.POLYMARKET
+        if terms is None or not (rule.own_terms or free):
             return rule
         return replace(
             rule,
@@ -281,7 +301,7 @@ class RuleBook:
 
     def _find(self, rule: str, record: type[R], market: Market, at: Nanos) -> R:
         venue = market.key.venue
-        candidates = [row for scope in _scopes(market) for row in self._rows.get((rule, venue, scope), ())]
+        candidates = list(self._candidates(rule, market))
         holding = [row for row in candidates if row.holds(at)]
         cells: dict[str, str] = {}
         for row in holding:
@@ -304,6 +324,20 @@ class RuleBook:
             source="; ".join(dict.fromkeys(row.source for row in holding)),
             **{name: parse(cells[name]) for name, parse in parsers.items()},
         )
+
+    def _candidates(self, rule: str, market: Market) -> Iterator[RuleRow]:
+        """All rows that could bind the market, narrowest scope first."""
+        venue = market.key.venue
+        for scope in _scopes(market):
+            yield from self._rows.get((rule, venue, scope), ())
+            if scope.startswith("series:"):
+                for key in self._families:
+                    if key[:2] == (rule, venue) and scope.startswith(key[2].removesuffix("*")):
+                        yield from self._rows[key]
+
+
+def _is_family(scope: str) -> bool:
+    return scope != "*" and scope.endswith("*")
 
 
 def _scopes(market: Market) -> Iterator[str]:

@@ -114,6 +114,7 @@ METRICS: Final[dict[str, Metric]] = {
         ("pnl_share_bbo", "Profit on best quotes", Unit.SHARE, None, "share that rests on bbo evidence"),
         ("pnl_share_trade", "Profit on prints", Unit.SHARE, None, "share that rests on trade evidence"),
         ("pnl_share_mid", "Profit on mid points", Unit.SHARE, False, "share on a declared half-spread"),
+        ("pnl_share_rule", "Profit on full sets", Unit.SHARE, None, "share that rests on the venue's rule"),
         ("hindsight_share", "Hindsight closes", Unit.SHARE, False, "trades timed by a close learned later"),
     ),
     **_rows(
@@ -150,6 +151,8 @@ SUMMARY: Final = (
     "max_drawdown",
     "win_rate",
     "profit_factor",
+    "return_on_locked_annual",
+    "pnl_share_l2",
     "trades",
     "brier_skill",
     "closing_line_value",
@@ -157,6 +160,9 @@ SUMMARY: Final = (
 """The few figures that a comparison of strategies shows."""
 
 _Found: TypeAlias = dict[str, Figure]
+
+
+_EVIDENCE: Final = ("l2", "bbo", "trade", "mid", "rule")
 
 
 def headline(
@@ -219,7 +225,7 @@ def _trade_level(done: trades.Trips, start: Nanos | None, end: Nanos | None, see
         "return_on_cost": trades.return_on_cost(done),
         "return_on_locked": trades.return_on_locked(done, start, end),
         "return_on_locked_annual": trades.annual_return_on_locked(done),
-        **{f"pnl_share_{kind}": trades.pnl_share(done, kind) for kind in ("l2", "bbo", "trade", "mid")},
+        **{f"pnl_share_{kind}": trades.pnl_share(done, kind) for kind in _EVIDENCE},
         "hindsight_share": trades.hindsight_share(done),
     }
 

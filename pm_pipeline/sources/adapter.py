@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from pm_pipeline.markets.clock import Nanos
 from pm_pipeline.markets.keys import MarketKey, Venue
+from pm_pipeline.markets.listed_fees import ListedFee
 from pm_pipeline.markets.market import Market
 from pm_pipeline.markets.resolution import Resolution
 from pm_pipeline.markets.units import Micro
@@ -128,6 +129,14 @@ class PlatformAdapter(ABC):
     def get_markets(self, selection: Selection) -> AsyncIterator[list[Market]]:
         """The markets of ``selection``, page by page."""
 
+    async def get_listed_fees(self, markets: Sequence[Market]) -> list[ListedFee]:
+        """Fees that the venue states beside its markets, dated; none where it attaches them to each market.
+
+        ``markets`` are those that this session has listed.
+        """
+        del markets
+        return []
+
     @abstractmethod
     def get_prices(self, market: Market) -> AsyncIterator[pa.RecordBatch]:
         """``market_data.prices`` over :meth:`prices_window`."""
@@ -143,6 +152,15 @@ class PlatformAdapter(ABC):
     @abstractmethod
     def get_orderbook(self, market: Market) -> AsyncIterator[pa.RecordBatch]:
         """``market_data.book_events``: the book of outcome 0, as far as the venue shows it."""
+
+    async def get_orderbooks(
+        self, markets: Sequence[Market]
+    ) -> AsyncIterator[tuple[Market, pa.RecordBatch | None]]:
+        """The book of each market as it is now; ``None`` where there is none any more."""
+        for market in markets:
+            batches = [batch async for batch in self.get_orderbook(market)]
+            rows = pa.Table.from_batches(batches).combine_chunks().to_batches() if batches else []
+            yield market, rows[0] if rows else None
 
     @abstractmethod
     def get_resolutions(self, markets: Sequence[Market]) -> AsyncIterator[list[Resolution]]:

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import httpx
 from httpx_ws.transport import ASGIWebSocketTransport
@@ -16,12 +17,16 @@ from pm_pipeline.errors import UsageError
 from pm_pipeline.markets.keys import Venue
 from pm_pipeline.sources.adapter import PlatformAdapter
 from pm_pipeline.sources.archive import ArchivingTransport, ReplayTransport
+from pm_pipeline.sources.endpoint import EndpointTransport
 from pm_pipeline.sources.http import USER_AGENT, HttpClient
 from pm_pipeline.sources.kalshi import BookFeed, KalshiAdapter
 from pm_pipeline.sources.kalshi.auth import KalshiAuth
 from pm_pipeline.sources.limiter import AdaptiveLimiter
 from pm_pipeline.sources.polymarket import PolymarketAdapter
 from pm_pipeline.warehouse.archive import PageArchive
+
+if TYPE_CHECKING:
+    from pm_pipeline.sources.polymarket.onchain import FillSource
 
 AsgiApp: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 """An ASGI application."""
@@ -54,10 +59,14 @@ HOSTS: Final[Mapping[str, Host]] = {
     "clob": Host("https://clob.polymarket.com", "clob", 40, 40),
     "data": Host("https://data-api.polymarket.com", "data", 15, 15),
     "kalshi": Host("https://external-api.kalshi.com/trade-api/v2", "kalshi/trade-api/v2", 5, 10),
+    "goldsky": Host("https://api.goldsky.com", "goldsky", 5, 5),
+    "polygon": Host("https://polygon.invalid", "polygon", 10, 10),
 }
-"""Every host that is read. In the sandbox's own process each is served under its real name."""
+"""Every host that is read. In the sandbox's own process each is served under its real name. That of the node
+is a placeholder: its real address holds a key."""
 
 KALSHI_BOOKS: Final = "wss://external-api-ws.kalshi.com/trade-api/ws/v2"
+POLYMARKET_BOOKS: Final = "wss://ws-subscriptions-clob.polymarket.com/ws/market"
 _SANDBOX_RATE: Final = 10_000
 _SANDBOX_SILENCE_S: Final = 2.0
 
@@ -102,6 +111,26 @@ async def open_adapter(
         yield adapter
 
 
+@asynccontextmanager
+async def open_market_channel(
+    mode: SourceMode | str,
+    *,
+    sandbox_app: AsgiApp | None = None,
+    sandbox_url: str | None = None,
+    contact: str | None = None,
+) -> AsyncIterator[tuple[httpx.AsyncClient, str]]:
+    """A client for Polymarket's market WebSocket, and its address; parameters as of :func:`open_adapter`.
+
+    Raises
+    ------
+    UsageError
+        for the archive, which holds no frames.
+    """
+    source = _Source(SourceMode(mode), None, sandbox_app, sandbox_url, contact)
+    async with source.client("clob") as client:
+        yield client.http, source.channel_url()
+
+
 @dataclass(frozen=True, slots=True)
 class _Source:
     mode: SourceMode
@@ -116,7 +145,7 @@ class _Source:
         if self.mode is SourceMode.SANDBOX and (self.app is None) == (self.url is None):
             raise UsageError("PM_SOURCE=sandbox needs either a sandbox in this process or its address")
 
-    def client(self, name: str, auth: httpx.Auth | None = None) -> HttpClient:
+    def client(self, name: str, auth: httpx.Auth | None = None, endpoint: str | None = None) -> HttpClient:
         """A client of one host. Each has a transport of its own, which its closing closes."""
         host = HOSTS[name]
         local = self.mode is not SourceMode.LIVE
@@ -124,7 +153,7 @@ class _Source:
         return HttpClient(
             self._address(host),
             limiter=AdaptiveLimiter(rate, burst),
-            transport=self._transport(),
+            transport=self._transport(endpoint),
             auth=auth,
             wait_initial_s=0.05 if local else 0.5,
             user_agent=f"{USER_AGENT} contact: {self.contact}" if self.contact else USER_AGENT,
@@ -139,12 +168,19 @@ class _Source:
 
     def books_url(self) -> str:
         """Where the WebSocket of Kalshi is."""
-        if not (self.url and self._in_sandbox):
-            return KALSHI_BOOKS
-        scheme, _, rest = self.url.rstrip("/").partition("://")
-        return f"{'wss' if scheme == 'https' else 'ws'}://{rest}/kalshi/trade-api/ws/v2"
+        return self._socket_url(KALSHI_BOOKS, "kalshi/trade-api/ws/v2")
 
-    def _transport(self) -> httpx.AsyncBaseTransport:
+    def channel_url(self) -> str:
+        """Where the market WebSocket of Polymarket is."""
+        return self._socket_url(POLYMARKET_BOOKS, "clob/ws/market")
+
+    def _socket_url(self, real: str, folder: str) -> str:
+        if not (self.url and self._in_sandbox):
+            return real
+        scheme, _, rest = self.url.rstrip("/").partition("://")
+        return f"{'wss' if scheme == 'https' else 'ws'}://{rest}/{folder}"
+
+    def _transport(self, endpoint: str | None) -> httpx.AsyncBaseTransport:
         if self.mode is SourceMode.ARCHIVE and self.archive is not None:
             return ReplayTransport(self.archive)
         inner: httpx.AsyncBaseTransport = (
@@ -152,7 +188,71 @@ class _Source:
             if self.app is not None and self._in_sandbox
             else httpx.AsyncHTTPTransport(retries=0)
         )
+        if endpoint is not None and not self._in_sandbox:
+            inner = EndpointTransport(endpoint, inner)
         return inner if self.archive is None else ArchivingTransport(inner, self.archive)
+
+
+class FillsFrom(StrEnum):
+    """Where on-chain fills are read.
+
+    ``AUTO``: from files or a node where one is named, else from the subgraph; in the sandbox from its node.
+    """
+
+    AUTO = "auto"
+    GOLDSKY = "goldsky"
+    NODE = "node"
+    FILES = "files"
+
+
+@asynccontextmanager
+async def open_fills(
+    mode: SourceMode | str,
+    how: FillsFrom = FillsFrom.AUTO,
+    *,
+    endpoint: str | None = None,
+    files: Path | None = None,
+    archive: PageArchive | None = None,
+    sandbox_app: AsgiApp | None = None,
+    sandbox_url: str | None = None,
+    contact: str | None = None,
+) -> AsyncIterator["FillSource"]:
+    """An open source of Polymarket's on-chain fills; see :func:`open_adapter` for the rest.
+
+    Parameters
+    ----------
+    endpoint:
+        address of a Polygon node, which may hold a key; the sandbox has its own, and a replay needs none.
+    files:
+        a file of logs, or a folder of them.
+
+    Raises
+    ------
+    UsageError
+        when what is asked for lacks its address.
+    """
+    from pm_pipeline.sources.polymarket.goldsky import Subgraph
+    from pm_pipeline.sources.polymarket.onchain import FileFills, NodeFills, SubgraphFills
+    from pm_pipeline.sources.polymarket.rpc import Node
+
+    mode = SourceMode(mode)
+    if how is FillsFrom.AUTO:
+        named = FillsFrom.NODE if endpoint or mode is SourceMode.SANDBOX else FillsFrom.GOLDSKY
+        how = FillsFrom.FILES if files else named
+    if how is FillsFrom.FILES:
+        if files is None:
+            raise UsageError("fills from files need PM_POLYGON_LOGS: a file of logs, or a folder of them")
+        yield FileFills(files)
+        return
+    source = _Source(mode, archive, sandbox_app, sandbox_url, contact)
+    if how is FillsFrom.GOLDSKY:
+        async with source.client("goldsky") as client, Subgraph(client) as subgraph:
+            yield SubgraphFills(subgraph)
+        return
+    if mode is SourceMode.LIVE and not endpoint:
+        raise UsageError("fills from a node need PM_POLYGON_RPC: the address of a Polygon node")
+    async with source.client("polygon", endpoint=endpoint) as client:
+        yield NodeFills(Node(client))
 
 
 def _kalshi(source: _Source) -> KalshiAdapter:

@@ -178,9 +178,19 @@ class HttpClient:
         return (await self.fetch("POST", path, json=json)).value
 
     async def fetch(
-        self, method: str, path: str, params: Params | None = None, *, json: object = None
+        self,
+        method: str,
+        path: str,
+        params: Params | None = None,
+        *,
+        json: object = None,
+        decoder: msgspec.json.Decoder[Any] = _DECODER,
     ) -> Reply:
-        """Like :meth:`get`, with the moment of the answer."""
+        """Like :meth:`get`, with the moment of the answer.
+
+        A ``decoder`` of a msgspec type gives the answer as that type, without a detour by dictionaries; an
+        answer that does not fit raises :class:`BadResponse`.
+        """
         request = self._http.build_request(
             method,
             path,
@@ -199,7 +209,7 @@ class HttpClient:
             ):
                 with attempt:
                     tries += 1
-                    return await self._attempt(request)
+                    return await self._attempt(request, decoder)
         except _Transient as error:
             raise SourceUnavailable(
                 f"{redacted(request.url)} failed {tries} times; last: {error}. Try again later"
@@ -279,7 +289,7 @@ class HttpClient:
             raise BadResponse(f"{where} answered with a cursor of type {type(following).__name__}")
         return body[rows], following
 
-    async def _attempt(self, request: httpx.Request) -> Reply:
+    async def _attempt(self, request: httpx.Request, decoder: msgspec.json.Decoder[Any]) -> Reply:
         await self._limiter.acquire()
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -301,7 +311,9 @@ class HttpClient:
         if not response.is_success:
             raise BadResponse(f"{redacted(request.url)} answered HTTP {response.status_code}")
         try:
-            value = _DECODER.decode(body)
+            value = decoder.decode(body)
+        except msgspec.ValidationError as error:
+            raise BadResponse(f"{redacted(request.url)}: {error}") from error
         except (msgspec.DecodeError, UnicodeDecodeError, ArithmeticError, RecursionError) as error:
             raise _Transient(f"the answer is not JSON: {error}") from error
         self._limiter.succeeded()

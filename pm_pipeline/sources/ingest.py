@@ -1,7 +1,8 @@
 """From a venue into the lake: one partition per market, all of it or nothing, and a coverage row either way.
 
 A read that fails, or that ends long before it should, writes no rows: the former partition stays, and the
-reason stands in ``ops.coverage``.
+reason stands in ``ops.coverage``. An answer replaces the partition, except for order books: venues show
+them as they are now, so each reading is added to the log (:mod:`pm_pipeline.sources.book_log`).
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from pm_pipeline.markets.clock import FOREVER, HOUR, Nanos, format_time
 from pm_pipeline.markets.market import Market
 from pm_pipeline.markets.resolution import Resolution, ResolutionStatus
 from pm_pipeline.sources.adapter import PlatformAdapter, Window
+from pm_pipeline.sources.book_log import BOOKS, ShorterAnswerError, join_reading
 from pm_pipeline.sources.errors import SourceError, UnsupportedError
 from pm_pipeline.warehouse.coverage import Coverage, CoverageStatus, read_coverage, write_coverage
 from pm_pipeline.warehouse.lake import Lake
@@ -51,10 +53,6 @@ _FINAL: Final = {ResolutionStatus.RESOLVED, ResolutionStatus.VOID}
 
 class QuietSourceError(SourceError):
     """A source answered, but its rows end long before they should."""
-
-
-class ShorterAnswerError(SourceError):
-    """A source now gives less than we already have: its history expired, or it lies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +100,37 @@ async def ingest_resolutions(
 ) -> list[Outcome]:
     """Fill ``catalog.resolutions`` for ``markets`` of one venue; a market without an answer is an error."""
     return await ingest(adapter, lake, RESOLUTIONS, markets)
+
+
+async def snapshot_books(adapter: PlatformAdapter, lake: Lake, markets: Sequence[Market]) -> list[Outcome]:
+    """Add the present book of each of ``markets`` of one venue to its log, as few requests as it takes.
+
+    Markets without a book any more are left out. Raises :class:`SourceError` when the venue fails; what was
+    read before stays.
+    """
+    outcomes = []
+    async for market, batch in adapter.get_orderbooks(markets):
+        if batch is None:
+            continue
+        key = str(market.key)
+        log = join_reading(lake, key, pa.Table.from_batches([batch]))
+        coverage = Coverage(
+            table=BOOKS,
+            partition=(key,),
+            source="snapshots",
+            status=CoverageStatus.COMPLETE,
+            asked_from=None,
+            asked_to=None,
+            got_from=log.first_ts,
+            got_to=log.last_ts,
+            rows=log.rows,
+            gaps=log.gaps,
+            reason="",
+            ingested_at=await adapter.now(),
+        )
+        write_coverage(lake, coverage)
+        outcomes.append(Outcome(key, coverage))
+    return outcomes
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,22 +227,22 @@ async def _ingest_market(
             answer = await _ask_resolution(adapter, market, now)
         else:
             answer = await _ask(adapter, name, market, now)
-        rows, got = answer.rows, _span(answer.rows)
-        _require_no_loss(lake, name, key, rows.num_rows)
-        lake.write(name, key, rows, meta={ASKED_TO: str(answer.final_to)})
+        kept = _keep(lake, name, key, answer)
         coverage = report(
             asked_from=answer.window.start,
             asked_to=answer.window.end,
-            rows=rows.num_rows,
-            got_from=got.start if got else None,
-            got_to=got.end if got else None,
-            gaps=_gaps(rows),
-            status=CoverageStatus.COMPLETE if rows.num_rows else CoverageStatus.EMPTY,
-            reason="" if rows.num_rows else "the source has no rows",
+            rows=kept.rows,
+            got_from=kept.got.start if kept.got else None,
+            got_to=kept.got.end if kept.got else None,
+            gaps=kept.gaps,
+            status=CoverageStatus.COMPLETE if kept.rows else CoverageStatus.EMPTY,
+            reason="" if kept.rows else "the source has no rows",
         )
     except UnsupportedError as unsupported:
         start, end = adapter.prices_window(market, now)
-        lake.write(name, key, table(name).arrow.empty_table(), meta={ASKED_TO: str(end)})
+        former = lake.info(name, key)
+        if former is None or not former.rows:
+            lake.write(name, key, table(name).arrow.empty_table(), meta={ASKED_TO: str(end)})
         coverage = nothing(
             status=CoverageStatus.UNSUPPORTED, asked_from=start, asked_to=end, reason=str(unsupported)
         )
@@ -237,11 +266,28 @@ def _span(rows: pa.Table) -> Window | None:
     return Window(int(times.min()) * 1000, int(times.max()) * 1000)
 
 
-def _gaps(rows: pa.Table) -> int:
-    return rows["kind"].to_pylist().count("gap") if "kind" in rows.column_names else 0
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What the partition holds after an answer was written."""
+
+    rows: int
+    got: Window | None
+    gaps: int = 0
 
 
-def _require_no_loss(lake: Lake, name: str, key: str, rows: int) -> None:
+def _keep(lake: Lake, name: str, key: str, answer: _Answer) -> _Kept:
+    """Write an answer. Raises :class:`ShorterAnswerError` where it would take rows away."""
+    meta = {ASKED_TO: str(answer.final_to)}
+    if name == BOOKS:
+        log = join_reading(lake, key, answer.rows, meta)
+        return _Kept(log.rows, Window(log.first_ts, log.last_ts) if log.rows else None, log.gaps)
+    require_no_loss(lake, name, key, answer.rows.num_rows)
+    lake.write(name, key, answer.rows, meta=meta)
+    return _Kept(answer.rows.num_rows, _span(answer.rows))
+
+
+def require_no_loss(lake: Lake, name: str, key: str, rows: int) -> None:
+    """Raise :class:`ShorterAnswerError` where the lake already holds more rows of this partition."""
     former = lake.info(name, key)
     if former is not None and rows < former.rows:
         raise ShorterAnswerError(

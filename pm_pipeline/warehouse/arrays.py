@@ -27,9 +27,9 @@ GAP: Final = 2
 BID: Final = 0
 ASK: Final = 1
 
-_TAKER_SIDES: Final = {Side.BUY.value: BUY, Side.SELL.value: SELL}
-_KINDS: Final = {"reset": RESET, "level": LEVEL, "gap": GAP}
-_BOOK_SIDES: Final = {"bid": BID, "ask": ASK, None: MISSING}
+TAKER_SIDES: Final = {Side.BUY.value: BUY, Side.SELL.value: SELL}
+KINDS: Final = {"reset": RESET, "level": LEVEL, "gap": GAP}
+BOOK_SIDES: Final = {"bid": BID, "ask": ASK, None: MISSING}
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ def trades_from(rows: pa.Table) -> TradeArrays:
         outcome_index=micro_of(rows.column("outcome_index"))[order],
         price=micro_of(rows.column("price"))[order],
         size=micro_of(rows.column("size"))[order],
-        side=_codes(rows.column("side"), _TAKER_SIDES)[order],
+        side=_codes(rows.column("side"), TAKER_SIDES)[order],
         is_block=np.asarray(rows.column("is_block").to_numpy(), dtype=np.bool_)[order],
         wallet=np.asarray(rows.column("wallet").to_numpy(), dtype=np.object_)[order],
     )
@@ -163,8 +163,8 @@ def book_log_from(rows: pa.Table) -> BookLog:
     rows = _admissible(rows)
     ts, known_at = nanos_of(rows.column("ts")), nanos_of(rows.column("known_at"))
     seq = micro_of(rows.column("seq"))
-    kind = _codes(rows.column("kind"), _KINDS)
-    side = _codes(rows.column("side"), _BOOK_SIDES)
+    kind = _codes(rows.column("kind"), KINDS)
+    side = _codes(rows.column("side"), BOOK_SIDES)
     price, size = micro_of(rows.column("price")), micro_of(rows.column("size"))
     bad = (kind == LEVEL) & ((side == MISSING) | (price < 0) | (price > MICRO) | (size < 0))
     if bad.any():

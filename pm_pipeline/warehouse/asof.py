@@ -15,10 +15,11 @@ from functools import cached_property
 from typing import Final, Self
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pm_pipeline.errors import PipelineError, UsageError
 from pm_pipeline.markets import Book, Market
-from pm_pipeline.markets.clock import FOREVER, Nanos, format_time
+from pm_pipeline.markets.clock import FOREVER, Nanos, format_time, to_datetime
 from pm_pipeline.warehouse.arrays import (
     BookLog,
     Quote,
@@ -28,6 +29,7 @@ from pm_pipeline.warehouse.arrays import (
     quotes_from,
     trades_from,
 )
+from pm_pipeline.warehouse.columns import Kind
 from pm_pipeline.warehouse.lake import Lake, MissingPartitionError
 from pm_pipeline.warehouse.replay import BookReplay, book_quotes
 from pm_pipeline.warehouse.schema import table
@@ -41,6 +43,7 @@ __all__ = [
     "Quote",
     "Quotes",
     "TradeArrays",
+    "data_shown_by",
     "open_view",
     "view_of",
 ]
@@ -115,6 +118,27 @@ class MarketData:
         """All book events."""
         return book_log_from(self._rows(_BOOK_EVENTS))
 
+    def known_at(self, until: Nanos) -> Self:
+        """The same data without the rows that were known later."""
+        if until >= FOREVER:
+            return self
+
+        def cut(name: str) -> pa.Table | None:
+            rows = self._read(name)
+            if rows is None:
+                return None
+            # to whole microseconds, as the rows are: a later one is not known yet
+            last = pa.scalar(to_datetime(until), Kind.TIME.value)
+            return rows.filter(pc.less_equal(rows.column("known_at"), last))
+
+        return type(self)(self.market, cut)
+
+    @property
+    def first_known(self) -> Nanos | None:
+        """When the first of its rows was known; ``None`` where there are none."""
+        first = (log.known_at[:1].tolist() for log in (self.quotes(), self.trades, self.book_log))
+        return min((t for times in first for t in times), default=None)
+
     def book(self, t: Nanos) -> Book | None:
         """The book of outcome 0 as known at ``t``; fast when asked for later and later times."""
         if t < self._replayed_to:
@@ -180,6 +204,10 @@ class AsOfView:
         """The trades of all outcomes."""
         return self._data.trades.until(self.until)
 
+    def book_log(self) -> BookLog:
+        """The messages of the book of outcome 0."""
+        return self._data.book_log.until(self.until)
+
     def book(self, at: Nanos | None = None) -> Book | None:
         """The book of outcome 0 as known at ``at`` (by default ``until``).
 
@@ -199,6 +227,11 @@ class AsOfView:
 def view_of(data: MarketData, until: Nanos = FOREVER) -> AsOfView:
     """A view of data that is already loaded."""
     return AsOfView(data, until, data.market.as_listed())
+
+
+def data_shown_by(view: AsOfView) -> MarketData:
+    """What a view shows as data of their own: for the engine, which rehearses on them and may see no more."""
+    return view._data.known_at(view.until)
 
 
 def open_view(lake: Lake, market: Market, until: Nanos | None = None) -> AsOfView:

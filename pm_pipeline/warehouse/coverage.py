@@ -17,6 +17,7 @@ class CoverageStatus(StrEnum):
     """What became of a request.
 
     ``COMPLETE``: rows came. ``EMPTY``: the source has none. ``UNSUPPORTED``: the venue does not offer this.
+    ``FROZEN``: the source stopped for ever before the end of the window; what rows there are were written.
     ``QUIET``: the rows end long before they should; nothing was written. ``FAILED``: the source could not be
     read; nothing was written.
     """
@@ -24,6 +25,7 @@ class CoverageStatus(StrEnum):
     COMPLETE = "complete"
     EMPTY = "empty"
     UNSUPPORTED = "unsupported"
+    FROZEN = "frozen"
     QUIET = "quiet"
     FAILED = "failed"
 

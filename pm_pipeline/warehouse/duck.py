@@ -32,6 +32,8 @@ _SQL_TYPE: Final = {
     Kind.STAT: "DOUBLE",
     Kind.TEXTS: "VARCHAR[]",
     Kind.MICROS: "DECIMAL(18, 6)[]",
+    Kind.HASH: "BLOB",
+    Kind.ADDRESS: "BLOB",
 }
 
 _FILES: Final = "**/*.parquet"
@@ -164,11 +166,15 @@ def _select(table: Table, folder: Path) -> str:
 
 
 def _shown(column: Column) -> str:
+    stored = _name(column)
+    if column.absent is not None:
+        absent = _literal(column.absent) if isinstance(column.absent, str) else str(column.absent)
+        stored = f"nullif({stored}, {absent})"
     if column.kind is Kind.MICRO:
-        return _exact(_name(column))
+        return _exact(stored)
     if column.kind is Kind.MICROS:
-        return f"list_transform({_name(column)}, lambda item: {_exact('item')})"
-    return f"{_name(column)}::{_SQL_TYPE[column.kind]}"
+        return f"list_transform({stored}, lambda item: {_exact('item')})"
+    return f"{stored}::{_SQL_TYPE[column.kind]}"
 
 
 def _name(column: Column) -> str:

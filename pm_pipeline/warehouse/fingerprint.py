@@ -59,6 +59,8 @@ class _ColumnHash:
             text = array.fill_null("") if array.null_count else array
             self._lengths.update(pc.binary_length(text).to_numpy())
             self._values.update(_characters(text))
+        elif pa.types.is_fixed_size_binary(array.type):
+            self._values.update(_bytes(array))
         else:
             self._values.update(_numbers(array))
 
@@ -73,6 +75,15 @@ def _characters(text: pa.Array) -> memoryview:
         return memoryview(b"")
     bounds = np.frombuffer(offsets, np.int32)[text.offset : text.offset + len(text) + 1]
     return memoryview(characters)[bounds[0] : bounds[-1]]
+
+
+def _bytes(hashes: pa.Array) -> memoryview:
+    """The bytes of values of one width; of a null, zeros."""
+    width = hashes.type.byte_width
+    whole = hashes.fill_null(bytes(width)) if hashes.null_count else hashes
+    if not len(whole):
+        return memoryview(b"")
+    return memoryview(whole.buffers()[1])[whole.offset * width : (whole.offset + len(whole)) * width]
 
 
 def _numbers(array: pa.Array) -> memoryview:

@@ -9,12 +9,13 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from urllib.parse import quote, unquote
 from uuid import uuid4
 
@@ -23,6 +24,7 @@ import pyarrow.parquet as pq
 
 from pm_pipeline.errors import PipelineError, UsageError, did_you_mean
 from pm_pipeline.warehouse import schema
+from pm_pipeline.warehouse.absence import from_stored, to_stored
 from pm_pipeline.warehouse.columns import Table
 from pm_pipeline.warehouse.conform import Partition, check_order, conform, in_order
 from pm_pipeline.warehouse.files import TEMPORARY, Durability, StorageError, atomic_write, storing, sync
@@ -35,10 +37,19 @@ ROW_GROUP: Final = 131_072
 WHOLE: Final[Partition] = ("all",)
 """The one partition of a table that is not divided."""
 
-_FORMAT: Final[Mapping[str, Any]] = {"compression": "zstd", "write_page_checksum": True}
+_FORMAT: Final[Mapping[str, Any]] = {
+    "write_page_checksum": True,
+    "max_rows_per_page": ROW_GROUP,  # pages of fewer rows cost a start of the decompressor each
+}
 _SUFFIX: Final = ".parquet"
 _MARKER: Final = "_lake.json"
 _USER: Final = "pm.meta."
+_VALUES: Final = "pm.values."
+_LISTED: Final = 4_096
+"""More distinct values than these are not listed in a footer."""
+Bounds: TypeAlias = Callable[[str], tuple[Any, Any] | None]
+"""The least and the greatest value of a column in a row group; ``None`` where they are not known."""
+
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 _FETCHED_BY: Final = {"backtest": "bt backtest"}
 
@@ -135,20 +146,23 @@ class Lake:
     ) -> PartitionInfo:
         path = self._path(table, parts)
         fingerprint = Fingerprint(table)
+        listed = {column.name: set[int]() for column in table.columns if column.listed}
         count = 0
         with atomic_write(path, self.durability) as temporary:
             with storing(path):
-                writer = pq.ParquetWriter(temporary, table.arrow, **_FORMAT)
+                writer = pq.ParquetWriter(temporary, table.stored, **_FORMAT, **table.storage)
             try:
                 for group in _row_groups(pieces):
                     fingerprint.update(group)
+                    _list_values(listed, group)
                     count += group.num_rows
+                    stored = to_stored(table, group)
                     with storing(path):
-                        writer.write_table(group, ROW_GROUP)
+                        writer.write_table(stored, ROW_GROUP)
                 info = PartitionInfo(
                     table.name, parts, count, fingerprint.hexdigest(), self.schema_version, dict(meta)
                 )
-                writer.add_key_value_metadata(_footer(info))
+                writer.add_key_value_metadata(_footer(info) | _values(listed))
                 with storing(path):
                     writer.close()
             finally:
@@ -202,8 +216,7 @@ class Lake:
         path = self._path(declared, parts)
         with self._reading(declared, parts, path), _opened(path) as file:
             _check_columns(path, file.schema_arrow, declared)
-            rows: pa.Table = file.read(wanted.names)
-            return rows.select(wanted.names)
+            return from_stored(declared, file.read(wanted.names).select(wanted.names))
 
     def scan(
         self,
@@ -221,7 +234,48 @@ class Lake:
             with self._reading(declared, parts, path), _opened(path) as file:
                 _check_columns(path, file.schema_arrow, declared)
                 for batch in file.iter_batches(ROW_GROUP, columns=wanted.names):
-                    yield batch.select(wanted.names)
+                    rows = pa.Table.from_batches([batch.select(wanted.names)])
+                    yield from from_stored(declared, rows).to_batches()
+
+    def batches(
+        self, table: str, partition: Partition | str, columns: Sequence[str], *, rows: int = ROW_GROUP
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows of one partition, so many at a time, read in this thread in the memory of a row group."""
+        declared = schema.table(table)
+        for batch in self.stored(table, partition, columns, rows=rows):
+            shown = from_stored(declared, pa.Table.from_batches([batch]))
+            yield from shown.select(columns).to_batches()
+
+    def stored(
+        self,
+        table: str,
+        partition: Partition | str,
+        columns: Sequence[str],
+        *,
+        coded: Sequence[str] = (),
+        rows: int = ROW_GROUP,
+        needed: Callable[[Bounds], Sequence[str]] | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows of one partition as they lie in the file, for those who read at full speed.
+
+        A value may stand for null, see :mod:`pm_pipeline.warehouse.absence`. Text columns that are also in
+        ``coded`` come as dictionaries; the codes of two batches may differ. ``needed`` says before each row
+        group which of ``columns`` it takes, from the least and greatest value of each in that group.
+        """
+        declared = schema.table(table)
+        parts = _parts(declared, partition)
+        wanted = _projection(declared, columns)
+        self.require_current()
+        path = self._path(declared, parts)
+        with self._reading(declared, parts, path), _opened(path, coded) as file:
+            metadata = file.metadata
+            _check_columns(path, metadata.schema.to_arrow_schema(), declared)
+            places = {metadata.schema.column(n).path: n for n in range(metadata.num_columns)}
+            for group in range(metadata.num_row_groups):
+                names = wanted.names
+                if needed is not None:
+                    names = needed(partial(_bounds, metadata.row_group(group), places))
+                yield from file.iter_batches(rows, row_groups=[group], columns=names, use_threads=False)
 
     def exists(self, table: str, partition: Partition | str) -> bool:
         """Whether the partition was written."""
@@ -237,6 +291,19 @@ class Lake:
             return None
         with self._reading(declared, parts, path):
             return _read_info(path)
+
+    def values(self, table: str, partition: Partition | str, column: str) -> list[int] | None:
+        """The distinct values of a ``listed`` column, rising; ``None`` where they are not listed.
+
+        That is so where they are many, and in files that were written before columns were listed.
+        """
+        declared = schema.table(table)
+        parts = _parts(declared, partition)
+        self.require_current()
+        path = self._path(declared, parts)
+        with self._reading(declared, parts, path):
+            found = (pq.read_metadata(path).metadata or {}).get(f"{_VALUES}{column}".encode())
+        return None if found is None else [int(value) for value in json.loads(found)]
 
     def partitions(self, table: str, prefix: Partition | str = ()) -> list[Partition]:
         """The partitions of a table whose first parts are ``prefix``, sorted."""
@@ -301,7 +368,7 @@ class Lake:
         if found != self.schema_version:
             raise SchemaVersionError(
                 f"{self.root} has schema version {found}, this code needs {self.schema_version}: run "
-                "pm_pipeline.warehouse.migrate on it, which keeps every row"
+                "`bt migrate`, which keeps every row"
             )
         self._is_current = True
 
@@ -318,7 +385,7 @@ class Lake:
         declared = schema.table(table)
         path = self._path(declared, partition)
         with self._reading(declared, partition, path), _opened(path) as file:
-            return file.read(), _read_info(path)
+            return from_stored(declared, file.read()), _read_info(path)
 
     def rewrite(self, table: str, partition: Partition, rows: pa.Table, meta: Mapping[str, str]) -> None:
         """Replace a partition in a lake that is not current. For migrations."""
@@ -426,6 +493,20 @@ def _row_groups(pieces: Iterable[pa.Table]) -> Iterator[pa.Table]:
         yield pa.concat_tables(held)
 
 
+def _list_values(listed: dict[str, set[int]], rows: pa.Table) -> None:
+    """Add the values of these rows; a column of too many is listed no more."""
+    for name in list(listed):
+        listed[name].update(rows.column(name).drop_null().unique().to_pylist())
+        if len(listed[name]) > _LISTED:
+            del listed[name]
+
+
+def _values(listed: Mapping[str, set[int]]) -> dict[str, str]:
+    return {
+        _VALUES + name: json.dumps(sorted(values), separators=(",", ":")) for name, values in listed.items()
+    }
+
+
 def _footer(info: PartitionInfo) -> dict[str, str]:
     return {
         "pm.table": info.table,
@@ -452,13 +533,23 @@ def _read_info(path: Path) -> PartitionInfo:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[pq.ParquetFile]:
-    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+def _opened(path: Path, coded: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
+    """A partition file. Nothing is read ahead: what was would stay in memory as long as the file is open."""
+    with pq.ParquetFile(
+        path, read_dictionary=list(coded), pre_buffer=False, page_checksum_verification=True
+    ) as file:
         yield file
 
 
+def _bounds(group: pq.RowGroupMetaData, places: Mapping[str, int], name: str) -> tuple[Any, Any] | None:
+    noted = group.column(places[name]).statistics
+    if noted is None or not noted.has_min_max or noted.null_count:
+        return None
+    return noted.min, noted.max
+
+
 def _check_columns(path: Path, stored: pa.Schema, table: Table) -> None:
-    if not stored.equals(table.arrow):
+    if not stored.equals(table.stored):
         raise StorageError(
             f"{path} does not have the declared columns of {table.name}: delete it and materialise it again"
         )

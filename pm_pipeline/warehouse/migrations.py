@@ -6,10 +6,12 @@ Step ``n`` turns files of version ``n - 1`` into version ``n``; files of other t
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from pm_pipeline.warehouse.columns import Kind
 from pm_pipeline.warehouse.lake import Lake, SchemaVersionError
 from pm_pipeline.warehouse.locks import file_lock
 from pm_pipeline.warehouse.schema import SCHEMA_VERSION
@@ -31,7 +33,41 @@ class Migration:
     upgrade: Callable[[pa.Table], pa.Table]
 
 
-MIGRATIONS: Final[tuple[Migration, ...]] = ()
+def _with(rows: pa.Table, after: str, *columns: tuple[str, pa.DataType, Any]) -> pa.Table:
+    """The rows with further columns behind one of them, each of one value throughout."""
+    place = rows.column_names.index(after) + 1
+    for offset, (name, kind, value) in enumerate(columns):
+        values = pa.array([value] * len(rows), kind)
+        rows = rows.add_column(place + offset, pa.field(name, kind, nullable=value is None), values)
+    return rows
+
+
+def _signals_rest(rows: pa.Table) -> pa.Table:
+    return _with(
+        rows,
+        "tag",
+        ("all_or_none", pa.bool_(), False),
+        ("name", pa.string(), ""),
+        ("side", pa.string(), "buy"),
+        ("size", pa.int64(), None),
+        ("post_only", pa.bool_(), True),
+        ("expires_at", Kind.TIME.value, None),
+    )
+
+
+def _orders_end(rows: pa.Table) -> pa.Table:
+    """What an order got is known, not why it got no more: an order that got nothing reads ``open``."""
+    filled = pc.greater(rows.column("filled"), 0)
+    rows = _with(rows, "limit_price", ("ended", pa.string(), ""))
+    at = rows.column_names.index("ended")
+    return rows.set_column(at, rows.schema.field("ended"), pc.if_else(filled, "filled", "open"))
+
+
+MIGRATIONS: Final[tuple[Migration, ...]] = (
+    Migration(2, "backtest.signals", "signals may ask for orders that rest", _signals_rest),
+    Migration(3, "backtest.orders", "orders say how they ended", _orders_end),
+    Migration(4, "market_data.book_events", "a value stands for null in the file", lambda rows: rows),
+)
 """All steps so far; version 1 is the first one and needs none."""
 
 

@@ -23,7 +23,9 @@ from pm_pipeline.markets import (
     TickRange,
     Trade,
 )
-from pm_pipeline.markets.clock import Nanos
+from pm_pipeline.markets.clock import FOREVER, Nanos
+from pm_pipeline.markets.keys import Venue
+from pm_pipeline.markets.listed_fees import ListedFee
 from pm_pipeline.warehouse.columns import Kind
 from pm_pipeline.warehouse.files import StorageError
 from pm_pipeline.warehouse.schema import table
@@ -179,6 +181,41 @@ def _market(row: Mapping[str, Any], instruments: tuple[Instrument, ...]) -> Mark
         ),
         **{name: row[name] for name in (*_AS_THEY_ARE, *_MARKET_TIMES)},
     )
+
+
+def listed_fees_to_table(fees: Sequence[ListedFee], ingested_at: Nanos) -> pa.Table:
+    """Rows of ``catalog.listed_fees``."""
+    return to_table(
+        "catalog.listed_fees",
+        {
+            "venue": [fee.venue.value for fee in fees],
+            "scope": [fee.scope for fee in fees],
+            "fee_type": [fee.fee_type for fee in fees],
+            "multiplier": [f"{fee.multiplier:f}" for fee in fees],
+            "valid_from": [fee.valid_from for fee in fees],
+            "valid_to": [None if fee.valid_to == FOREVER else fee.valid_to for fee in fees],
+            "source": [fee.source for fee in fees],
+            "known_at": [fee.known_at for fee in fees],
+            "ingested_at": [ingested_at] * len(fees),
+        },
+    )
+
+
+def listed_fees_from_table(rows: pa.Table) -> list[ListedFee]:
+    """The listed fees of these rows, in their order."""
+    return [
+        ListedFee(
+            Venue(row["venue"]),
+            row["scope"],
+            row["fee_type"],
+            Decimal(row["multiplier"]),
+            row["valid_from"],
+            FOREVER if row["valid_to"] is None else row["valid_to"],
+            row["source"],
+            row["known_at"],
+        )
+        for row in with_nanos(rows, ("valid_from", "valid_to", "known_at")).to_pylist()
+    ]
 
 
 def resolutions_to_table(resolutions: Sequence[Resolution], ingested_at: Nanos) -> pa.Table:

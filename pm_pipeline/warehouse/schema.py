@@ -8,10 +8,13 @@ reads as it is. In SQL the same column is an exact ``DECIMAL(18, 6)`` of dollars
 from typing import Final
 
 from pm_pipeline.errors import UsageError, did_you_mean
-from pm_pipeline.warehouse.columns import Column, Kind, PartitionedBy, Table
+from pm_pipeline.warehouse.columns import Column, Encoding, Kind, PartitionedBy, Table
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 4
 """Version of all declarations below; every step in :mod:`pm_pipeline.warehouse.migrations` adds one."""
+
+_NONE: Final = -(2**63)
+"""Stands for null in a file; no price or size is near it."""
 
 
 def _text(name: str, meaning: str) -> Column:
@@ -20,6 +23,11 @@ def _text(name: str, meaning: str) -> Column:
 
 def _maybe(name: str, kind: Kind, meaning: str) -> Column:
     return Column(name, kind, meaning, nullable=True)
+
+
+def _date(name: str, meaning: str, *, nullable: bool = True) -> Column:
+    """A time that is not the table's clock: many rows share it, and it jumps from row to row."""
+    return Column(name, Kind.TIME, meaning, nullable, Encoding.DICTIONARY)
 
 
 _MARKET_KEY: Final = _text("market_key", "venue:native_id")
@@ -54,8 +62,8 @@ _DECLARED: Final = (
             Column("tags", Kind.TEXTS, "the venue's tags"),
             _maybe("group_key", Kind.TEXT, "the set of markets that settles together"),
             Column("exclusive_group", Kind.FLAG, "exactly one market of the group pays"),
-            _maybe("opened_at", Kind.TIME, "start of trading"),
-            _maybe("scheduled_close", Kind.TIME, "announced end of trading"),
+            _date("opened_at", "start of trading"),
+            _date("scheduled_close", "announced end of trading"),
             _text("schedule_evidence", "listed, or hindsight: see markets.market.ScheduleEvidence"),
             Column("tick_starts", Kind.MICROS, "price grid: start of each range"),
             Column("tick_ends", Kind.MICROS, "price grid: end of each range"),
@@ -66,7 +74,7 @@ _DECLARED: Final = (
             _maybe("fee_taker_only", Kind.FLAG, "whether makers are free"),
             _maybe("fee_rebate_rate", Kind.TEXT, "share of the fee that makers get, as decimal text"),
             _maybe("volume", Kind.MICRO, "dollars traded when the catalog was read (later knowledge)"),
-            _maybe("traded_until", Kind.TIME, "end of trading when the catalog was read (later knowledge)"),
+            _date("traded_until", "end of trading when the catalog was read (later knowledge)"),
             _maybe("rules_text", Kind.TEXT, "the rules as printed"),
             _maybe("rules_sha256", Kind.TEXT, "hash of the rules, to see them change"),
             _maybe("resolution_source", Kind.TEXT, "who decides"),
@@ -113,12 +121,28 @@ _DECLARED: Final = (
             _text("rule", "fee_schedule, tick_rule, venue_delay or settlement_source"),
             _text("venue", "polymarket, kalshi or alpaca"),
             _text("scope", "what it applies to: category, series or market; * for all"),
-            Column("valid_from", Kind.TIME, "first moment"),
-            _maybe("valid_to", Kind.TIME, "first moment at which it no longer holds; null: still valid"),
+            _date("valid_from", "first moment", nullable=False),
+            _date("valid_to", "first moment at which it no longer holds; null: still valid"),
             _text("value", "the rule itself, as JSON"),
             _text("source", "where it is stated"),
         ),
         ("rule", "venue", "scope", "valid_from"),
+    ),
+    Table(
+        "catalog.listed_fees",
+        "Fees as the venue states them on series, events and markets; one partition per day of reading.",
+        PartitionedBy.DAY,
+        (
+            _text("venue", "polymarket, kalshi or alpaca"),
+            _text("scope", "what it applies to: series:<ticker>, event:<ticker> or market:<key>"),
+            _text("fee_type", "the venue's name of the fee structure"),
+            _text("multiplier", "factor on the fees of that structure, as decimal text; 0: waived"),
+            _date("valid_from", "first moment", nullable=False),
+            _date("valid_to", "first moment at which it no longer holds; null: no end is listed"),
+            _text("source", "where it is stated"),
+            *_KNOWN,
+        ),
+        ("scope", "valid_from"),
     ),
     Table(
         "market_data.prices",
@@ -165,7 +189,9 @@ _DECLARED: Final = (
             *_OBSERVED,
             _text("trade_id", "the venue's id, or the transaction"),
             Column("ordinal", Kind.INT, "counts rows that are alike in all else"),
-            Column("price", Kind.MICRO, "dollars per contract; the average of the taker's match"),
+            Column(
+                "price", Kind.MICRO, "dollars per contract; the average of the taker's match", listed=True
+            ),
             Column("size", Kind.MICRO, "contracts"),
             _text("side", "what the taker did with this outcome: buy or sell"),
             _text("side_evidence", "onchain, feed or inferred"),
@@ -173,6 +199,39 @@ _DECLARED: Final = (
             Column("is_block", Kind.FLAG, "negotiated off the book; never simulate against it"),
         ),
         ("ts", "trade_id", "ordinal"),
+        hot=("outcome_index", "ts", "known_at", "price", "size", "side", "is_block"),
+    ),
+    Table(
+        "market_data.wallet_fills",
+        "Fills as the chain recorded them, a row per order and match. Volume is where counts_volume is true.",
+        PartitionedBy.MARKET,
+        (
+            _MARKET_KEY,
+            _OUTCOME,
+            *_OBSERVED,
+            _maybe("block", Kind.COUNT, "number of the block; null: the source does not say"),
+            _maybe("log_index", Kind.INT, "place of the log in its block; null: the source does not say"),
+            Column("tx", Kind.HASH, "hash of the transaction"),
+            Column("order_hash", Kind.HASH, "hash of the order that was filled"),
+            Column("wallet", Kind.ADDRESS, "owner of that order"),
+            _text("role", "taker: the active order of the match; maker: an order that rested"),
+            _text("side", "what the wallet did with this outcome: buy or sell"),
+            _text(
+                "side_evidence",
+                "who took: onchain, the exchange names the active order; inferred: it does not",
+            ),
+            _maybe("price", Kind.MICRO, "cash / size, to the nearest millionth, ties to even; null: no size"),
+            Column("size", Kind.MICRO, "contracts"),
+            Column("cash", Kind.MICRO, "dollars that changed hands for them, without the fee"),
+            Column("fee", Kind.MICRO, "fee in the log; V1 refunded part of it afterwards"),
+            _text("fee_unit", "what the fee is counted in: dollars or contracts"),
+            _text("balance", "amounts of the match: exact, refund, broken or alone; see docs/polymarket.md"),
+            Column("counts_volume", Kind.FLAG, "its rows sum to what was traded, every match once"),
+            _text(
+                "source", "where the log was read, and the contract: goldsky:v1, rpc:v2, file:v2-neg-risk …"
+            ),
+        ),
+        ("ts", "log_index", "tx", "order_hash"),
     ),
     Table(
         "market_data.book_events",
@@ -183,11 +242,12 @@ _DECLARED: Final = (
             *_OBSERVED,
             Column("seq", Kind.COUNT, "order within the market; rows of one venue message share it"),
             _text("kind", "reset: the book is emptied and rebuilt by the levels of this seq; level; gap"),
-            _maybe("side", Kind.TEXT, "bid or ask (of outcome 0); null for reset and gap"),
-            _maybe("price", Kind.MICRO, "dollars per contract"),
-            _maybe("size", Kind.MICRO, "contracts now at this price; 0: none"),
+            Column("side", Kind.TEXT, "bid or ask (of outcome 0); null for reset and gap", True, absent=""),
+            Column("price", Kind.MICRO, "dollars per contract", True, listed=True, absent=_NONE),
+            Column("size", Kind.MICRO, "contracts now at this price; 0: none", True, absent=_NONE),
         ),
         ("seq",),
+        hot=("seq", "kind", "side", "price", "size"),
     ),
     Table(
         "backtest.runs",
@@ -216,7 +276,7 @@ _DECLARED: Final = (
             _OUTCOME,
             Column("ts", Kind.TIME, "decision time"),
             Column("inputs_known_at", Kind.TIME, "latest known_at that was used; never after ts"),
-            _text("action", "enter or exit"),
+            _text("action", "enter, exit, quote (an order shall rest), cancel, split or merge (full sets)"),
             _maybe("p_hat", Kind.STAT, "the strategy's probability for this outcome"),
             _maybe("p_se", Kind.STAT, "standard error of that probability"),
             _maybe("p_market", Kind.STAT, "the market's mid for this outcome at the same time"),
@@ -227,6 +287,12 @@ _DECLARED: Final = (
             _maybe("trailing", Kind.MICRO, "leave when the bid falls this far below its peak"),
             _maybe("exit_at", Kind.TIME, "leave at this time"),
             _text("tag", "why, in a word"),
+            Column("all_or_none", Kind.FLAG, "an entry that fills whole or not at all"),
+            _text("name", "of a quote: what the strategy calls the order"),
+            _text("side", "of a quote: buy or sell"),
+            _maybe("size", Kind.MICRO, "of a quote: contracts still to be filled; of sets: how many"),
+            Column("post_only", Kind.FLAG, "of a quote: it never takes"),
+            _maybe("expires_at", Kind.TIME, "of a quote: when it ends by itself"),
             _RUN,
         ),
         ("ts", "outcome_index"),
@@ -244,10 +310,11 @@ _DECLARED: Final = (
             Column("decided_at", Kind.TIME, "decision time"),
             Column("arrived_at", Kind.TIME, "when the venue had it: decision plus latency"),
             _text("side", "buy or sell"),
-            _text("reason", "signal, stop, target, trailing or time"),
+            _text("reason", "signal, stop, target, trailing, time, quote or set"),
             Column("size", Kind.MICRO, "contracts asked for"),
             Column("filled", Kind.MICRO, "contracts filled"),
             _maybe("limit_price", Kind.MICRO, "worst price accepted"),
+            _text("ended", "filled, or the code of the reason why it ended; open: it never did"),
             _RUN,
         ),
         ("scenario", "arrived_at", "order_id"),
@@ -268,7 +335,7 @@ _DECLARED: Final = (
             Column("size", Kind.MICRO, "contracts"),
             Column("cash", Kind.MICRO, "change of cash by price and size, before the fee"),
             Column("fee", Kind.MICRO, "dollars"),
-            _text("liquidity", "taker or maker"),
+            _text("liquidity", "taker or maker; none: a full set, which needs nobody"),
             _text(
                 "evidence", "l2: recorded depth; bbo: best bid and ask; trade; mid: a declared half-spread"
             ),
@@ -311,7 +378,7 @@ _DECLARED: Final = (
             Column("proceeds", Kind.MICRO, "dollars received, payout or refund included"),
             Column("fees", Kind.MICRO, "dollars"),
             Column("pnl", Kind.MICRO, "proceeds - cost - fees"),
-            _text("ended_by", "signal, stop, target, trailing, time, settlement, void or open"),
+            _text("ended_by", "signal, stop, target, trailing, time, quote, set, settlement, void or open"),
             _maybe("payout", Kind.MICRO, "dollars per contract at settlement, of this outcome"),
             _maybe("p_hat", Kind.STAT, "the strategy's probability at entry"),
             _maybe("p_market", Kind.STAT, "the market's mid at entry"),
@@ -427,7 +494,7 @@ _DECLARED: Final = (
             _text("table_name", "table that was filled"),
             _text("partition", "its partition"),
             _text("source", "endpoint"),
-            _text("status", "complete, empty, unsupported, quiet or failed: see warehouse.coverage"),
+            _text("status", "complete, empty, unsupported, frozen, quiet or failed: see warehouse.coverage"),
             _maybe("asked_from", Kind.TIME, "start of the window asked"),
             _maybe("asked_to", Kind.TIME, "end of the window asked"),
             _maybe("got_from", Kind.TIME, "first row"),

@@ -13,6 +13,7 @@ from pm_pipeline import definitions
 from pm_pipeline.cli import dagster_home
 from pm_pipeline.defs.backtest import jobs, portfolio
 from pm_pipeline.defs.partitions import MARKETS, register
+from pm_pipeline.markets import MICRO
 from pm_pipeline.sources.ingest import ASKED_TO
 from pm_pipeline.sources.sandbox import build_app
 from pm_pipeline.sources.sandbox.serve import running_server
@@ -184,6 +185,52 @@ def test_a_users_file_becomes_assets_and_its_change_is_noticed(
     assert "buyer: 0 of 1 markets computed" in fetched.bt(*words).stderr
     user_strategy(HONEST.replace("Honest.", "Changed."))
     assert "buyer: 1 of 1 markets computed" in fetched.bt(*words).stderr
+
+
+PATIENT = '''
+from pm_pipeline.markets import MICRO, Side
+from pm_pipeline.strategies import EventStrategy, StrategyParams
+
+class Patient(EventStrategy["Patient.Params"]):
+    """Buys once, then offers what it was told that it holds."""
+
+    name = "patient"
+    title = "Waits its turn"
+    uses_schedule = False
+
+    class Params(StrategyParams):
+        stake: int = 20
+
+    def on_price(self, context, outcome, quote):
+        if outcome == 0 and not context.position() and quote.mid and not hasattr(self, "bought"):
+            self.bought = True
+            context.enter(stake=self.params.stake * MICRO)
+
+    def on_fill(self, context, fill):
+        if fill.side is Side.BUY:
+            context.exit(tag="told")
+'''
+
+
+def test_an_event_strategy_goes_along_in_every_scenario(
+    fetched: Workdir, user_strategy: Callable[[str], None]
+) -> None:
+    user_strategy(PATIENT)
+    found = fetched.bt("backtest", "-s", "patient", "-m", WON, "-p", "patient.stake=30")
+    assert found.exit_code == 0, found.output
+    signals = fetched.rows("backtest.signals", "patient")
+    assert [row["action"] for row in signals] == ["enter", "exit"]
+    assert signals[0]["stake"] == 30 * MICRO
+    for table in ("backtest.fills", "backtest.portfolio_fills"):
+        rows = [row for row in fetched.rows(table) if row["strategy"] == "patient"]
+        bought = [row for row in rows if row["side"] == "buy"]
+        assert [row["scenario"] for row in bought] == ["base", "optimistic", "pessimistic"]
+        assert "sell" in {row["side"] for row in rows if row["scenario"] == "base"}
+        assert all(0 < -row["cash"] <= 30 * MICRO for row in bought)
+    assert (
+        "patient: 0 of 1 markets computed"
+        in fetched.bt("backtest", "-s", "patient", "-m", WON, "-p", "patient.stake=30").stderr
+    )
 
 
 def test_parameters_of_any_type_reach_the_strategy(

@@ -1,7 +1,9 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
 
 import dagster as dg
 import pytest
@@ -13,9 +15,12 @@ from pm_pipeline.defs.market_data.assets import find_markets
 from pm_pipeline.defs.partitions import MARKET_GROUPS, MARKETS
 from pm_pipeline.defs.resources import Workspace
 from pm_pipeline.errors import UsageError
+from pm_pipeline.markets.clock import parse_time
 from pm_pipeline.markets.market import Market
+from pm_pipeline.markets.rules import RuleBook
 from pm_pipeline.sources.errors import BadRequest, SourceError
 from pm_pipeline.universe import Universe
+from pm_pipeline_tests.markets.builders import a_market
 from pm_pipeline_tests.workdir import Workdir
 
 Faulty = Callable[..., AbstractContextManager[str]]
@@ -29,7 +34,7 @@ def universe(**wanted: object) -> Universe:
 def test_the_catalog_of_today_is_read_once_and_added_to(empty: Workdir) -> None:
     workspace = Workspace()
     for slug in ("small-won-2026-06-25", "small-tie-2026-06-21"):
-        now, markets = asyncio.run(read_catalog(workspace, universe(ids=[slug])))
+        now, markets, _ = asyncio.run(read_catalog(workspace, universe(ids=[slug])))
         result = write_catalog(workspace, [TODAY], now, markets)
         assert result.metadata is not None
         assert (result.metadata["dagster/row_count"], result.metadata["world"]) == (1, "SANDBOX SMALL_WORLD")
@@ -49,7 +54,7 @@ def test_the_catalog_of_today_is_read_once_and_added_to(empty: Workdir) -> None:
 )
 def test_another_day_than_today_cannot_be_read(empty: Workdir, days: list[str], message: str) -> None:
     workspace = Workspace()
-    now, markets = asyncio.run(read_catalog(workspace, universe()))
+    now, markets, _ = asyncio.run(read_catalog(workspace, universe()))
     with pytest.raises(UsageError, match=message):
         write_catalog(workspace, days, now, markets)
     assert empty.lake.partitions("catalog.markets") == []
@@ -57,7 +62,7 @@ def test_another_day_than_today_cannot_be_read(empty: Workdir, days: list[str], 
 
 def test_an_empty_universe_is_refused_and_nothing_written(empty: Workdir) -> None:
     workspace = Workspace()
-    now, markets = asyncio.run(read_catalog(workspace, universe(closes_from="2030-01-01")))
+    now, markets, _ = asyncio.run(read_catalog(workspace, universe(closes_from="2030-01-01")))
     with pytest.raises(UsageError, match="matches no market of the source"):
         write_catalog(workspace, [TODAY], now, markets)
     assert empty.lake.partitions("catalog.markets") == []
@@ -102,7 +107,7 @@ def test_groups_are_registered_too(empty: Workdir, monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("PM_SANDBOX_WORLD")
     workspace = Workspace()
     wanted = Universe.parse({"markets": [{"venue": "kalshi", "series": ["KXHIGHNY"]}]}, "test")
-    now, markets = asyncio.run(read_catalog(workspace, wanted))
+    now, markets, _ = asyncio.run(read_catalog(workspace, wanted))
     write_catalog(workspace, [TODAY], now, markets)
     with dg.DagsterInstance.ephemeral() as instance:
         context = dg.build_sensor_context(instance=instance, resources={"workspace": workspace})
@@ -111,6 +116,46 @@ def test_groups_are_registered_too(empty: Workdir, monkeypatch: pytest.MonkeyPat
     asked = {r.partitions_def_name: list(r.partition_keys) for r in result.dynamic_partitions_requests or ()}
     assert len(asked[str(MARKETS.name)]) == 12
     assert asked[str(MARKET_GROUPS.name)] == ["kalshi:KXHIGHNY-26JUN26", "kalshi:KXHIGHNY-26JUN29"]
+
+
+def test_a_run_charges_what_the_venue_listed_with_its_markets(
+    empty: Workdir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PM_SANDBOX_WORLD")
+    workspace = Workspace()
+    wanted = Universe.parse({"markets": [{"venue": "kalshi", "series": ["KXHIGHNY", "KXPAYROLLS"]}]}, "test")
+    now, markets, fees = asyncio.run(read_catalog(workspace, wanted))
+    assert {fee.scope for fee in fees} == {"series:KXHIGHNY", "series:KXPAYROLLS"}
+    listed = [replace(fee, multiplier=Decimal("0.5"), source="the sandbox") for fee in fees]
+    write_catalog(workspace, [TODAY], now, markets, listed)
+    for market in markets:
+        rule = workspace.rules.fee(market, now)
+        assert (rule.taker_multiplier, rule.source.partition(";")[0]) == (Decimal("0.5"), "the sandbox")
+        assert rule.maker_multiplier == (Decimal("0.5") if market.series == "KXPAYROLLS" else 0)
+    # a second universe of that day leaves what the first has listed
+    write_catalog(workspace, [TODAY], now, markets, [fee for fee in fees if fee.scope == "series:KXHIGHNY"])
+    found = {market.series: workspace.rules.fee(market, now).taker_multiplier for market in markets}
+    assert found == {"KXHIGHNY": 1, "KXPAYROLLS": Decimal("0.5")}
+
+
+def test_a_polymarket_catalog_lists_no_fees_beside_its_markets(empty: Workdir) -> None:
+    workspace = Workspace()
+    now, markets, fees = asyncio.run(read_catalog(workspace, universe()))
+    assert fees == []
+    write_catalog(workspace, [TODAY], now, markets, fees)
+    assert empty.lake.partitions("catalog.listed_fees") == []
+    assert workspace.rules is RuleBook.default()
+
+
+def test_an_account_kept_in_cents_is_charged_in_cents(
+    empty: Workdir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PM_KALSHI_BALANCE", "cents")
+    rule = Workspace().rules.fee(a_market("kalshi:KXHIGHNY-1"), parse_time("2026-10-01"))
+    assert (rule.balance_step, rule.rebate_step) == (10_000, 10_000)
+    monkeypatch.setenv("PM_KALSHI_BALANCE", "dimes")
+    with pytest.raises(UsageError, match="PM_KALSHI_BALANCE"):
+        _ = Workspace().rules
 
 
 def test_the_schedule_asks_for_the_day_that_has_just_begun() -> None:

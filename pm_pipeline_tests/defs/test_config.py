@@ -1,4 +1,5 @@
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any, Literal
 
 import dagster as dg
@@ -6,19 +7,32 @@ import pytest
 from pydantic import BaseModel, Field
 
 from pm_pipeline.defs.config import BacktestConfig, Bankroll, Execution, Markets, params_config
-from pm_pipeline.engine.scenarios import Mark
+from pm_pipeline.engine.scenarios import LiquidityModel, Mark
 from pm_pipeline.errors import UsageError
-from pm_pipeline.markets.clock import SECOND
+from pm_pipeline.markets.clock import MINUTE, SECOND
 from pm_pipeline.markets.units import MICRO
 from pm_pipeline.strategies import REGISTRY
 from pm_pipeline_tests.workdir import Workdir
 
 
 def test_dollars_and_seconds_become_the_engines_units_exactly() -> None:
-    execution = Execution(latency_ms=1500, half_spread="0.015", depth_usd=3, fees="flat_2pct", mark="mid")
+    execution = Execution(
+        latency_ms=1500,
+        cancel_latency_ms=200,
+        impact_cents=0.5,
+        half_spread="0.015",
+        depth_usd=3,
+        fees="flat_2pct",
+        mark="mid",
+    )
     engine = execution.to_engine()
+    assert (engine.cancel_latency, engine.amend_latency) == (SECOND // 5, None)
+    assert (engine.impact, engine.impact_half_life) == (5_000, MINUTE)
     assert (engine.latency, engine.half_spread, engine.depth_usd) == (3 * SECOND // 2, 15_000, 3 * MICRO)
     assert (engine.fees, engine.mark, engine.max_quote_age) == ("flat_2pct", Mark.MID, 900 * SECOND)
+    assert (engine.liquidity, engine.volume_share) == (LiquidityModel.MEASURED, Fraction(1, 10))
+    prints = Execution(liquidity="prints", volume_share_percent=2.5).to_engine()
+    assert (prints.liquidity, prints.volume_share) == (LiquidityModel.PRINTS, Fraction(1, 40))
     run = Bankroll(bankroll_usd=500, stake_usd=20, max_stake_percent=7, seed=3).to_engine(
         execution, uses_schedule=False
     )
@@ -31,6 +45,7 @@ def test_dollars_and_seconds_become_the_engines_units_exactly() -> None:
     [
         ({"fees": "flat_3pct"}, "no fee model 'flat_3pct'; did you mean 'flat_2pct'"),
         ({"mark": "ask"}, "mark is 'ask'; it is bid or mid"),
+        ({"liquidity": "print"}, "no liquidity model 'print'; did you mean 'prints'"),
         ({"half_spread": "a cent"}, "half_spread: 'a cent' is not a decimal number"),
         ({"half_spread": "0.0000001"}, "half_spread: .* more than six decimals"),
         ({"half_spread": "-0.01"}, "half_spread is -10000; it cannot be negative"),
@@ -47,7 +62,7 @@ def test_a_value_out_of_range_is_refused(wrong: dict[str, Any], message: str) ->
         ({"strategys": {}}, "strategys: there is no such key; did you mean 'strategies'?"),
         (
             {"execution": {"latency": 3}},
-            "execution.latency: there is no such key; did you mean 'latency_ms'?",
+            "execution.latency: there is no such key; did you mean 'latency_ms'",
         ),
         ({"bankroll": {"stake_usd": 0}}, "bankroll.stake_usd: Input should be greater than 0, got 0"),
         ({"execution": {"latency_ms": "x"}}, "execution.latency_ms: .*valid integer.*, got 'x'"),

@@ -80,7 +80,7 @@ def test_a_portfolio_run_keeps_what_its_risk_manager_refused(backtested: Workdir
     assert backtested.rows(table) == []  # the default limits nothing that happens here
     before = set(backtested.lake.partitions(table))
     config = tmp_path / "backtest.yaml"
-    config.write_text("risk: {gross_cap_percent: 0.5}")
+    config.write_text("risk: {gross_cap_percent: 0.5}\nexecution: {liquidity: constant}")
     found = backtested.bt("backtest", "-c", str(config), "-s", "favourite")
     assert found.exit_code == 0, found.output
     [partition] = set(backtested.lake.partitions(table)) - before

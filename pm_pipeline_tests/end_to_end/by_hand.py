@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -20,7 +21,14 @@ MICRO = Decimal("0.000001")
 LEAD, OLDEST_MID = 24 * HOUR, 2 * HOUR
 LOW, HIGH = Decimal("0.80"), Decimal("0.97")
 LATENCY, OLDEST_QUOTE, LONGEST_WAIT = 1, 900, HOUR
-STAKE, HALF_SPREAD = Decimal(100), CENT
+STAKE, HALF_SPREAD, DEPTH = Decimal(100), CENT, Decimal(250)
+MARK, MARKS = 300, 36
+MEASURED = (
+    (("0.005", "148.7"), ("0.005", "148.7"), ("0.005", "148.7")),
+    (("0.01", "49"), ("0.01", "18"), ("0.015", "18")),
+    (("0.015", "28"), ("0.015", "20.36"), ("0.02", "12")),
+)
+"""Half-spread and contracts, over six hours before the close: calm, moving, fast; by distance from 0 or 1."""
 
 
 class Quote(NamedTuple):
@@ -137,10 +145,23 @@ def favourite(market: Recorded) -> Pick | str:
     return Pick(side, quote.mid, market.pays == (side == 0)) if LOW <= quote.mid <= HIGH else "no_candidate"
 
 
-def entry(market: Recorded, pick: Pick, tick: Decimal, lot: Decimal, fee_of: "FeeOf") -> Fill | str:
+class Terms(NamedTuple):
+    """On what terms an entry trades; ``measured`` chooses the liquidity model."""
+
+    tick: Decimal
+    lot: Decimal
+    fee_of: "FeeOf"
+    measured: bool
+
+
+def entry(market: Recorded, pick: Pick, terms: Terms) -> Fill | str:
     """The base scenario: a second later, on a quote of at most 15 minutes, or the first within an hour."""
     arrival = market.ends - LEAD + LATENCY
-    offers = [(q.t, _offer(q.of(pick.side), tick)) for q in market.quotes]
+    lot, fee_of = terms.lot, terms.fee_of
+    last = [q for q in market.quotes if q.t <= arrival][-1:]
+    quotes = last + [q for q in market.quotes if arrival < q.t <= arrival + LONGEST_WAIT]
+    rests = {q.t: rest(market, q, terms.measured) for q in quotes}
+    offers = [(q.t, _offer(q.of(pick.side), terms.tick, rests[q.t][0])) for q in quotes]
     before = [offer for offer in offers if offer[0] <= arrival][-1:]
     fresh = [offer for offer in before if arrival - offer[0] <= OLDEST_QUOTE and offer[1] is not None]
     later = [
@@ -150,7 +171,7 @@ def entry(market: Recorded, pick: Pick, tick: Decimal, lot: Decimal, fee_of: "Fe
         assert price is not None
         if price > HIGH:
             return "price_beyond_limit"
-        size = (STAKE / price / lot).to_integral_value(ROUND_FLOOR) * lot
+        size = (min(STAKE / price, rests[t][1]) / lot).to_integral_value(ROUND_FLOOR) * lot
         while price * size + fee_of(max(t, arrival), price, size) > STAKE:
             size -= lot
         cost = (price * size).quantize(MICRO, ROUND_CEILING)
@@ -159,11 +180,34 @@ def entry(market: Recorded, pick: Pick, tick: Decimal, lot: Decimal, fee_of: "Fe
     return "stale_quote" if before and before[0][1] is not None else "no_quote"
 
 
-def _offer(quote: Quote, tick: Decimal) -> Decimal | None:
-    """What a taker meets: the recorded offer; else the mid and the declared half-spread, on the grid."""
+def rest(market: Recorded, quote: Quote, measured: bool) -> tuple[Decimal, Decimal]:
+    """Half-spread and contracts of a quote: those declared, or the worse of these and of the table."""
+    prices = [p for p in (quote.mid, quote.ask, quote.bid) if p is not None]
+    if not measured or not prices:
+        return HALF_SPREAD, DEPTH / CENT
+    price = prices[0] if quote.mid is not None else max(prices)
+    edge = sum(min(price, 1 - price) >= bound for bound in (5 * CENT, 20 * CENT))
+    half, contracts = MEASURED[edge][_volatility(market, int(quote.t // MARK))]
+    return max(HALF_SPREAD, Decimal(half)), Decimal(contracts)
+
+
+def _volatility(market: Recorded, now: int) -> int:
+    """0 calm, 1 moving, 2 fast or unknown: squared changes from mark to mark, over three hours."""
+    mids = {int(q.t // MARK): q.mid for q in market.quotes if q.mid is not None and q.t // MARK < now}
+    marks = sorted(mids)
+    moves = {b: (mids[b] - mids[a]) ** 2 for a, b in pairwise(marks)}
+    covered = min(MARKS, now - 1 - marks[0]) if marks else 0
+    if covered < 1 or marks[-1] < now - MARKS:
+        return 2
+    hourly = sum(move for mark, move in moves.items() if mark >= now - MARKS) * (HOUR // MARK) / covered
+    return sum(hourly >= (bound * CENT) ** 2 for bound in (2, 8))
+
+
+def _offer(quote: Quote, tick: Decimal, half_spread: Decimal) -> Decimal | None:
+    """What a taker meets: the recorded offer; else the mid and the half-spread, on the grid."""
     if quote.bid is not None or quote.ask is not None or quote.mid is None:
         return quote.ask
-    price = ((quote.mid + HALF_SPREAD) / tick).to_integral_value(ROUND_CEILING) * tick
+    price = ((quote.mid + half_spread) / tick).to_integral_value(ROUND_CEILING) * tick
     return price if price < 1 else None
 
 

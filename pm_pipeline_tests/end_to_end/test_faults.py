@@ -62,13 +62,12 @@ UNNOTICED: Final = {
     (Fault.STALE, "*/candlesticks"): "the same",
     (Fault.STALE, "/v2/trades"): "nothing says how many trades there were",
     (Fault.STALE, "*/trades"): "the same",
-    (Fault.STALE, "/book"): "nothing says how many levels a book has",
     (Fault.STALE, "/events/keyset"): "nothing says how many markets there are",
     (Fault.STALE, "/trade-api/v2/markets"): "the same",
     (Fault.DUPLICATE_ROWS, "/v2/trades"): "equal rows are different trades: the venue numbers none",
     (Fault.EMPTY_PAGE, "/prices-history"): "looks like an expired fidelity; the next coarser one is taken",
     (Fault.EMPTY_PAGE, "*/candlesticks"): "looks like a market that nobody quoted",
-    (Fault.EMPTY_PAGE, "/book"): "looks like a side that nobody quotes",
+    (Fault.EMPTY_PAGE, "/book"): "a book with a field we do not know: its hash cannot be computed",
 }
 """Faults on answers that stay well-formed and plausible, and why they pass for the truth."""
 

@@ -22,11 +22,11 @@ import numpy as np
 import pytest
 
 from pm_pipeline.definitions import run_job
-from pm_pipeline.engine.results import SimResult
-from pm_pipeline.engine.scenarios import Scenario
+from pm_pipeline.engine.scenarios import ExecutionConfig, LiquidityModel, Scenario
 from pm_pipeline.engine.signals import Signals
-from pm_pipeline.engine.simulate import simulate
-from pm_pipeline.engine.state import MarketInput, RunConfig
+from pm_pipeline.engine.simulation.results import SimResult
+from pm_pipeline.engine.simulation.simulate import simulate
+from pm_pipeline.engine.simulation.state import MarketInput, RunConfig
 from pm_pipeline.markets import Market, Venue
 from pm_pipeline.markets.clock import SECOND, parse_time, to_nanos
 from pm_pipeline.markets.rules import RuleBook
@@ -113,23 +113,26 @@ def name_of(market: Market) -> str:
     return market.instrument(0).token_id or market.key.native_id
 
 
-def by_the_engine(lake: Lake, markets: Iterable[Market]) -> dict[str, Told]:
+def by_the_engine(
+    lake: Lake, markets: Iterable[Market], liquidity: LiquidityModel = LiquidityModel.MEASURED
+) -> dict[str, Told]:
     """Signals and the base scenario of each market alone, straight from the lake."""
     found = {}
     for market in markets:
-        signals, result = simulated(lake, market)
+        signals, result = simulated(lake, market, liquidity)
         tables = {name: getattr(result, name).to_pylist() for name in ("trips", "fills", "rejections")}
         found[name_of(market)] = told(signals.to_table("favourite", market.key, "r").to_pylist(), tables)
     return found
 
 
-def simulated(lake: Lake, market: Market, **params: object) -> tuple[Signals, SimResult]:
+def simulated(
+    lake: Lake, market: Market, liquidity: LiquidityModel = LiquidityModel.MEASURED, **params: object
+) -> tuple[Signals, SimResult]:
     signals = REGISTRY.create("favourite", params).signals(open_view(lake, market))
     resolution = resolution_from_rows(lake.read("catalog.resolutions", str(market.key)))
     given = MarketInput(market, resolution, lambda: MarketData.load(lake, market), signals)
-    return signals, simulate(
-        [given], RunConfig(), Scenario.BASE, strategy="favourite", run_id="r", rules=RULES
-    )
+    config = RunConfig(execution=ExecutionConfig(liquidity=liquidity))
+    return signals, simulate([given], config, Scenario.BASE, strategy="favourite", run_id="r", rules=RULES)
 
 
 def by_the_job(lake: Lake, markets: Iterable[Market]) -> dict[str, Told]:
@@ -167,15 +170,21 @@ def told(signals: list[dict[str, Any]], tables: Mapping[str, list[dict[str, Any]
 
 
 def computed(
-    markets: Iterable[by_hand.Recorded], tick: Decimal, lot: Decimal, fees: by_hand.FeeOf
+    markets: Iterable[by_hand.Recorded],
+    liquidity: LiquidityModel = LiquidityModel.MEASURED,
+    *,
+    tick: Decimal,
+    lot: Decimal,
+    fees: by_hand.FeeOf,
 ) -> dict[str, Told]:
+    terms = by_hand.Terms(tick, lot, fees, liquidity is LiquidityModel.MEASURED)
     found = {}
     for market in markets:
         pick = by_hand.favourite(market)
         if isinstance(pick, str):
             found[market.name] = Told(None, None, pick, None)
             continue
-        fill = by_hand.entry(market, pick, tick, lot, fees)
+        fill = by_hand.entry(market, pick, terms)
         ends = (fill, None) if isinstance(fill, str) else (None, fill)
         found[market.name] = Told(pick.side, pick.mid, *ends)
     return found
@@ -223,13 +232,14 @@ def test_the_backtest_job_reports_a_month_as_the_files_say(
         assert len({row["market_key"] for row in rows}) == len(rows) == len(month)
 
 
+@pytest.mark.parametrize("liquidity", [LiquidityModel.CONSTANT, LiquidityModel.MEASURED])
 def test_every_market_of_both_cities_is_traded_or_passed_over_as_the_files_say(
-    opened: Open, lake: Lake, cities: dict[str, list[by_hand.Recorded]]
+    opened: Open, lake: Lake, cities: dict[str, list[by_hand.Recorded]], liquidity: LiquidityModel
 ) -> None:
     recorded = [market for city in CITIES for market in cities[city]]
     series = tuple(f"{city}-daily-weather" for city in CITIES)
     markets = read(opened, lake, Venue.POLYMARKET, series, {market.name for market in recorded}, "prices")
-    reported, expected = by_the_engine(lake, markets), of_polymarket(recorded)
+    reported, expected = by_the_engine(lake, markets, liquidity), of_polymarket(recorded, liquidity)
     assert differing(reported, expected) == {}
 
     traded = [each.fill for each in reported.values() if each.fill]
@@ -255,13 +265,16 @@ def test_every_market_of_both_cities_is_traded_or_passed_over_as_the_files_say(
     assert min(after) > 0
 
 
-def test_kalshi_temperatures_are_traded_as_the_recorded_best_quotes_say(opened: Open, lake: Lake) -> None:
+@pytest.mark.parametrize("liquidity", [LiquidityModel.CONSTANT, LiquidityModel.MEASURED])
+def test_kalshi_temperatures_are_traded_as_the_recorded_best_quotes_say(
+    opened: Open, lake: Lake, liquidity: LiquidityModel
+) -> None:
     highs = by_hand.nws_highs(RECORDED / "kalshi_weather_fcst_actual_2022_2026/nws_daily/KXHIGHNY_nws.csv.gz")
     files = sorted((RECORDED / "kalshi_highny_bbo_2025").glob("market_data_*.csv.gz"))
     recorded = [market for path in files for market in by_hand.kalshi(path, highs)]
     markets = read(opened, lake, Venue.KALSHI, ("KXHIGHNY",), {market.name for market in recorded}, "prices")
-    reported = by_the_engine(lake, markets)
-    assert differing(reported, of_kalshi(recorded)) == {}
+    reported = by_the_engine(lake, markets, liquidity)
+    assert differing(reported, of_kalshi(recorded, liquidity)) == {}
     assert len(recorded) == 90
     assert reasons(reported)[None] > 20
     assert reasons(reported)["no_candidate"] > 20

@@ -17,7 +17,8 @@ from pm_pipeline.engine import (
     SimResult,
     simulate,
 )
-from pm_pipeline.engine.tape import Tape
+from pm_pipeline.engine.scenarios import LiquidityModel
+from pm_pipeline.engine.venue.tape import Tape
 from pm_pipeline.markets import MICRO, Market, MarketKey, Resolution, ResolutionStatus
 from pm_pipeline.markets.clock import SECOND
 from pm_pipeline.markets.rules import RuleBook
@@ -69,7 +70,9 @@ def data(of: Market, *tables: dict[str, pa.Table]) -> MarketData:
 
 
 def execution(**changes: Any) -> ExecutionConfig:
-    return ExecutionConfig(**{"latency": SECOND, "fees": "zero", **changes})
+    """Execution that can be worked out by hand: no fees, and the declared liquidity alone."""
+    declared = {"latency": SECOND, "fees": "zero", "liquidity": LiquidityModel.CONSTANT}
+    return ExecutionConfig(**{**declared, **changes})
 
 
 def tape(of: MarketData, scenario: Scenario = Scenario.BASE, **changes: Any) -> Tape:

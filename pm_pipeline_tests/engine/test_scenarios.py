@@ -41,7 +41,16 @@ def test_a_latency_below_the_floor_stamps_the_run(
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"latency": -1}, {"half_spread": -1}, {"depth_usd": 0}, {"lot": 0}], ids=str
+    "wrong",
+    [
+        {"latency": -1},
+        {"half_spread": -1},
+        {"depth_usd": 0},
+        {"lot": 0},
+        {"volume_share": Fraction(0)},
+        {"volume_share": Fraction(11, 10)},
+    ],
+    ids=str,
 )
 def test_impossible_settings_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(UsageError, match=next(iter(wrong))):

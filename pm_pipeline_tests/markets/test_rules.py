@@ -1,5 +1,7 @@
 import json
+import re
 from dataclasses import replace
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from pm_pipeline.markets import FeeTerms, Market, TickRange, Venue
 from pm_pipeline.markets.clock import FOREVER, Nanos, parse_time
+from pm_pipeline.markets.listed_fees import MAKER_FACTOR
 from pm_pipeline.markets.rules import Formula, NoRuleError, RuleBook, RuleFileError, RuleRow
 from pm_pipeline.warehouse.schema import table
 from pm_pipeline_tests.markets.builders import a_market
@@ -44,8 +47,9 @@ def tagged(*tags: str) -> Market:
     [
         ("2024-11-05", tagged("Politics"), Formula.CURVE, "0", 1),
         ("2026-01-04", tagged("Crypto", "15M"), Formula.CURVE, "0", 1),
-        ("2026-01-05", tagged("Crypto", "15M"), Formula.PRICE_CURVE, "0.25", 2),
-        ("2026-01-05", tagged("Crypto", "5M"), Formula.PRICE_CURVE, "0", 1),
+        ("2026-01-05", tagged("Crypto", "15M"), Formula.RECEIVED_CURVE, "0.25", 2),
+        ("2026-02-12", tagged("Crypto", "15M"), Formula.PRICE_CURVE, "0.25", 2),
+        ("2026-01-05", tagged("Crypto", "5M"), Formula.RECEIVED_CURVE, "0", 1),
         ("2026-02-12", tagged("Crypto", "5M"), Formula.PRICE_CURVE, "0.25", 2),
         ("2026-02-17", tagged("Sports", "NCAAB"), Formula.PRICE_CURVE, "0", 1),
         ("2026-02-18", tagged("Sports", "NCAAB"), Formula.PRICE_CURVE, "0.0175", 1),
@@ -98,6 +102,14 @@ def test_a_markets_own_schedule_is_not_projected_into_the_time_before_there_was_
     assert BOOK.fee(market, parse_time("2026-02-01")).taker_rate == 0
 
 
+@pytest.mark.parametrize("day", ["2025-06-01", "2026-01-20", "2026-03-20", "2026-10-01"])
+def test_a_market_that_is_free_by_its_own_word_never_had_a_fee(day: str) -> None:
+    """Polymarket docs of 2026-03: fees bind markets deployed after the activation, older ones have none."""
+    free = a_market(tags=("Crypto", "15M"), fee_terms=replace(TERMS, rate=Decimal(0)))
+    assert BOOK.fee(free, parse_time(day)).taker_rate == 0
+    assert BOOK.fee(kalshi(fee_terms=replace(TERMS, rate=Decimal(0))), AFTER).taker_rate == Decimal("0.07")
+
+
 def test_makers_pay_where_a_markets_own_schedule_says_so() -> None:
     rule = BOOK.fee(a_market(fee_terms=replace(TERMS, taker_only=False)), AFTER)
     assert rule.maker_rate == Decimal("0.03")
@@ -143,14 +155,61 @@ def test_every_series_that_deviates_costs_what_the_venue_said() -> None:
 
 def test_a_discount_counts_only_from_the_day_it_is_attested() -> None:
     game = kalshi("KXMLBGAME")
-    before, after = (BOOK.fee(game, parse_time(day)) for day in ("2026-08-09", "2026-08-10"))
+    moments = ("2026-08-07T04:59:45.130Z", "2026-08-07T04:59:45.131Z")
+    before, after = (BOOK.fee(game, parse_time(moment)) for moment in moments)
     assert before.taker_multiplier == before.maker_multiplier == 1
     assert (after.taker_multiplier, after.maker_multiplier) == (Decimal("0.5"), Decimal("0.5"))
 
 
+@pytest.mark.parametrize("series", ["KXINX", "KXINXU", "INXD", "KXNASDAQ100U", "NASDAQ100"])
+def test_the_stock_indices_cost_half_while_that_is_attested(series: str) -> None:
+    market = kalshi(series)
+    moments = ("2025-06-17", "2025-06-18", "2026-07-03T16:59:59Z", "2026-07-03T17:00:00Z")
+    costs = [BOOK.fee(market, parse_time(moment)).taker_multiplier for moment in moments]
+    assert costs == [1, Decimal("0.5"), Decimal("0.5"), 1]
+
+
+@pytest.mark.parametrize("series", ["KXINDY500", "KXNASDAQ", "XINX"])
+def test_a_prefix_binds_only_what_begins_with_it(series: str) -> None:
+    assert BOOK.fee(kalshi(series), parse_time("2026-01-01")).taker_multiplier == 1
+
+
+def test_a_prefix_gives_way_to_the_series_itself_and_to_a_longer_prefix() -> None:
+    scopes = ("*", "series:KX*", "series:KXHIGH*", "series:KXHIGHNY")
+    rows = [a_delay("2026-01-01", FOREVER, ms, scope) for ms, scope in enumerate(scopes)]
+    for count in range(1, len(rows) + 1):
+        assert RuleBook(rows[:count]).delay(kalshi(), AFTER) == (count - 1) * MS
+    book = RuleBook(rows)
+    assert [book.delay(kalshi(s), AFTER) for s in ("KXHIGHLA", "KXCPI", "CPI")] == [2 * MS, MS, 0]
+
+
+@pytest.mark.parametrize(
+    ("day", "direct", "cents"),
+    [
+        ("2026-02-01", (0, 0), (0, 0)),
+        ("2026-05-01", (10_000, 10_000), (10_000, 10_000)),
+        ("2026-05-28", (100, 10_000), (10_000, 10_000)),
+        ("2026-09-18", (100, 100), (10_000, 10_000)),
+    ],
+)
+def test_an_account_kept_in_cents_is_rounded_and_rebated_in_cents(
+    day: str, direct: tuple[int, int], cents: tuple[int, int]
+) -> None:
+    at = parse_time(day)
+    for book, expected in (
+        (BOOK, direct),
+        (BOOK.for_account(kalshi_balance="direct"), direct),
+        (BOOK.for_account(kalshi_balance="cents"), cents),
+    ):
+        rule = book.fee(kalshi(), at)
+        assert (rule.balance_step, rule.rebate_step) == expected
+        assert rule.step == BOOK.fee(kalshi(), at).step
+
+
 def test_a_looked_up_rule_holds_unchanged_for_its_interval() -> None:
     rule = BOOK.fee(kalshi("KXMLBGAME"), parse_time("2026-09-01"))
-    assert (rule.valid_from, rule.valid_to) == (parse_time("2026-08-10"), parse_time("2026-09-18"))
+    since = parse_time("2026-08-07T04:59:45.131Z")
+    assert (rule.valid_from, rule.valid_to) == (since, parse_time("2026-09-18"))
     assert BOOK.fee(kalshi("KXMLBGAME"), rule.valid_to - 1) == rule
     assert BOOK.fee(kalshi("KXMLBGAME"), rule.valid_to) != rule
     assert rule.source.count("Kalshi") == 2
@@ -448,23 +507,51 @@ def test_a_row_laid_over_that_changes_nothing_leaves_one_row() -> None:
     assert row["value"] == '{"taker_delay": "3"}'
 
 
+def value_of(row: dict[str, Any]) -> str:
+    return "; ".join(f"{name} {text}" for name, text in json.loads(row["value"]).items())
+
+
+def day_of(time: object) -> str:
+    return (
+        ""
+        if not isinstance(time, datetime)
+        else time.isoformat().replace("+00:00", "Z").replace("T00:00:00Z", "")
+    )
+
+
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "fees.md").read_text()
 
 
 @pytest.mark.parametrize("row", [r for r in BOOK.to_rows() if not str(r["scope"]).startswith("series:")])
 def test_the_document_shows_the_rule_as_shipped(row: dict[str, Any]) -> None:
-    value = "; ".join(f"{name} {text}" for name, text in json.loads(row["value"]).items())
-    since, until = (
-        "" if time is None else time.isoformat().replace("+00:00", "Z").replace("T00:00:00Z", "")
-        for time in (row["valid_from"], row["valid_to"])
-    )
-    line = f"| {row['venue']} | `{row['scope']}` | {value} | {since} | {until} | {row['source']} |"
+    since, until = day_of(row["valid_from"]), day_of(row["valid_to"])
+    line = f"| {row['venue']} | `{row['scope']}` | {value_of(row)} | {since} | {until} | {row['source']} |"
     assert line in DOCUMENT.splitlines()
 
 
-def test_the_document_names_every_series_that_deviates() -> None:
-    fees = [row for row in BOOK.to_rows() if row["rule"] == "fee_schedule"]
-    named = set(DOCUMENT.split())
-    assert {
-        s for row in fees if (s := str(row["scope"])).startswith("series:") and s[7:] not in named
-    } == set()
+def test_the_document_shows_no_rule_that_is_not_shipped() -> None:
+    """The packaged tables and the rows on the page are the same in number; each one is found above."""
+    shown = [line for line in DOCUMENT.splitlines() if re.match(r"\| (polymarket|kalshi|alpaca) \| `", line)]
+    rows = [row for row in BOOK.to_rows() if not str(row["scope"]).startswith("series:")]
+    assert len(shown) == len(set(shown)) == len(rows)
+
+
+def test_the_document_names_every_series_that_deviates_and_no_other() -> None:
+    section = DOCUMENT.split("Kalshi series that differ", 1)[1].split("\n## ", 1)[0]
+    shown = set()
+    for line in section.splitlines()[4:]:
+        if line:
+            value, since, until, names = (cell.strip() for cell in line.strip("|").split("|"))
+            shown |= {(name, value, since, until) for name in names.split()}
+    shipped = {
+        (str(row["scope"])[7:], value_of(row), day_of(row["valid_from"]), day_of(row["valid_to"]))
+        for row in BOOK.to_rows()
+        if row["rule"] == "fee_schedule" and str(row["scope"]).startswith("series:")
+    }
+    assert shown == shipped
+
+
+def test_the_document_shows_what_each_fee_type_of_kalshi_costs_a_maker() -> None:
+    shown = re.findall(r"^\| `(quadratic\w*)` \| m \| (\S*) ?m? \|$", DOCUMENT, re.MULTILINE)
+    factors = {"0": 0, "m": 1, "2": 2}
+    assert {name: factors[maker] for name, maker in shown} == MAKER_FACTOR

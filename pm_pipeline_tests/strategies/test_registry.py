@@ -105,14 +105,24 @@ def test_user_files_and_folders_add_their_strategies(tmp_path: Path) -> None:
     assert "user_a" not in REGISTRY.names()
 
 
-def test_the_strategy_on_the_page_works_as_written(tmp_path: Path) -> None:
-    file = tmp_path / "page.py"
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("buy_cheap", [(60, "enter", None)]),
+        ("patient", [(0, "quote", 380_000), (60, "quote", 70_000), (120, "quote", 60_000)]),
+        ("buy_cheap_compiled", [(60, "enter", None)]),
+    ],
+)
+def test_the_strategies_on_the_page_work_as_written(
+    tmp_path: Path, name: str, wanted: list[tuple[int, str, int | None]]
+) -> None:
     page = (DOCS / "strategies.md").read_text("utf-8")
-    file.write_text(page.split("```python\n", 1)[1].split("```", 1)[0])
+    for number, block in enumerate(page.split("```python\n")[1:]):
+        (tmp_path / f"page{number}.py").write_text(block.split("```", 1)[0])
     registry = Registry()
-    (name,) = load_user_strategies([file], registry)
+    assert set(load_user_strategies([tmp_path], registry)) == {"buy_cheap", "patient", "buy_cheap_compiled"}
     found = registry.create(name).signals(view_of(data(market(), mids([(0, 40), (60, 9), (120, 8)]))))
-    assert [(signal.ts, signal.p_market) for signal in found] == [(at(60), 0.09)]
+    assert [(s.ts, s.action, s.limit_price) for s in found] == [(at(t), a, p) for t, a, p in wanted]
 
 
 def test_a_file_loaded_again_replaces_what_it_registered(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from pm_pipeline.warehouse import (
     time_array,
     view_of,
 )
+from pm_pipeline.warehouse.asof import data_shown_by
 from pm_pipeline_tests.warehouse.builders import (
     KEY,
     at,
@@ -78,7 +79,21 @@ def test_the_lake_is_not_reachable_through_public_names(tmp_path: Path) -> None:
     lake.write(PRICES, KEY, prices([{"ts": 1, "mid": 1}]))
     opened = open_view(lake, market())
     public = [name for name in dir(opened) if not name.startswith("_")]
-    assert sorted(public) == ["as_of", "book", "market", "quotes", "trades", "until"]
+    assert sorted(public) == ["as_of", "book", "book_log", "market", "quotes", "trades", "until"]
+
+
+def test_the_data_that_a_view_shows_end_where_it_ends() -> None:
+    whole = view(
+        prices=prices([{"ts": t, "mid": t} for t in range(9)]),
+        trades=trades([{"ts": t, "known_at": t + 1} for t in range(9)]),
+        book_events=book_events(SNAPSHOT),
+    )
+    early = whole.as_of(at(3))
+    shown = data_shown_by(early)
+    assert shown.quotes().mid.tolist() == [0, 1, 2, 3]
+    assert shown.trades.ts.tolist() == early.trades().ts.tolist() == [at(0), at(1), at(2)]
+    assert shown.book_log.seq.tolist() == early.book_log().seq.tolist()
+    assert len(data_shown_by(whole).trades) == 9
 
 
 def test_arrays_of_a_view_cannot_be_changed() -> None:

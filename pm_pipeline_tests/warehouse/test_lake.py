@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 
 from pm_pipeline.errors import UsageError
 from pm_pipeline.warehouse import (
+    SCHEMA_VERSION,
     TABLES,
     Lake,
     MissingPartitionError,
     SchemaError,
     SchemaVersionError,
     StorageError,
+    migrate,
     table,
     time_array,
     to_table,
@@ -56,7 +58,7 @@ def test_what_is_written_is_read_back_with_its_declared_schema(tmp_path: Path) -
     assert rows.equals(two_prices())
     assert rows.schema.equals(table(PRICES).arrow)
     assert lake.info(PRICES, (KEY,)) == info
-    assert (info.table, info.partition, info.rows, info.schema_version) == (PRICES, (KEY,), 2, 1)
+    assert (info.table, info.partition, info.rows, info.schema_version) == (PRICES, (KEY,), 2, SCHEMA_VERSION)
     assert info.meta == {"source": "test", "page": "1"}
     assert lake.exists(PRICES, KEY)
 
@@ -473,7 +475,9 @@ def test_a_foreign_parquet_file_is_not_taken_for_a_partition(tmp_path: Path) -> 
 
 def test_a_lake_of_newer_code_is_refused(tmp_path: Path) -> None:
     lake_at(tmp_path).mark_version(99)
-    with pytest.raises(SchemaVersionError, match=r"version 99, this code knows 1.*newer pm_pipeline"):
+    with pytest.raises(
+        SchemaVersionError, match=rf"version 99, this code knows {SCHEMA_VERSION}.*newer pm_pipeline"
+    ):
         lake_at(tmp_path)
 
 
@@ -485,6 +489,7 @@ def test_a_damaged_marker_is_an_error_that_says_what_to_do(tmp_path: Path, text:
     with pytest.raises(StorageError, match=r"_lake\.json is damaged"):
         lake_at(tmp_path)
     (lake.root / "_lake.json").unlink()
+    assert migrate(lake_at(tmp_path)) == 0
     assert lake_at(tmp_path).read(PRICES, KEY).num_rows == 2
 
 

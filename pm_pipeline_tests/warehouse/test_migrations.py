@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,7 +19,7 @@ from pm_pipeline.warehouse import (
     migrate,
     table,
 )
-from pm_pipeline_tests.warehouse.builders import lake_at, prices, trades
+from pm_pipeline_tests.warehouse.builders import book_events, event, lake_at, level, prices, trades
 
 PRICES = "market_data.prices"
 KEYS = [f"polymarket:{n}" for n in range(5)]
@@ -40,7 +41,7 @@ DOUBLE_TWICE = (
 
 
 def old_lake(path: Path) -> Lake:
-    lake = lake_at(path)
+    lake = newer(lake_at(path), 1)
     for n, key in enumerate(KEYS):
         lake.write(PRICES, key, prices([{"ts": 1, "mid": n}], key), meta={"page": str(n)})
     lake.write("market_data.trades", KEYS[0], trades([{"ts": 1}], KEYS[0]))
@@ -61,9 +62,67 @@ def test_the_registered_migrations_lead_to_the_declared_version() -> None:
 
 
 def test_a_new_lake_is_marked_with_the_version_of_the_code(tmp_path: Path) -> None:
-    lake = old_lake(tmp_path)
+    lake = lake_at(tmp_path)
+    lake.write(PRICES, KEYS[0], prices([{"ts": 1, "mid": 1}], KEYS[0]))
     assert json.loads((lake.root / "_lake.json").read_text()) == {"schema_version": SCHEMA_VERSION}
     assert migrate(lake) == 0
+
+
+def without(rows: pa.Table, *names: str) -> pa.Table:
+    return rows.drop_columns(list(names))
+
+
+ADDED = {
+    "backtest.signals": ("all_or_none", "name", "side", "size", "post_only", "expires_at"),
+    "backtest.orders": ("ended",),
+}
+
+
+@pytest.mark.parametrize("name", list(ADDED))
+def test_rows_of_before_read_as_the_declared_table(name: str) -> None:
+    declared = table(name).arrow
+    old = pa.Table.from_pylist([dict.fromkeys(declared.names)] * 2, schema=nullable(declared))
+    old = without(old, *ADDED[name])
+    if "filled" in old.column_names:
+        at = old.column_names.index("filled")
+        old = old.set_column(at, "filled", pa.array([0, 5], pa.int64()))
+    for step in MIGRATIONS:
+        if step.table == name:
+            old = step.upgrade(old)
+    assert old.column_names == declared.names
+    assert [field.type for field in old.schema] == [field.type for field in declared]
+    if name == "backtest.orders":
+        assert old.column("ended").to_pylist() == ["open", "filled"]
+    else:
+        assert old.select(ADDED[name]).to_pylist()[0] == {
+            "all_or_none": False,
+            "name": "",
+            "side": "buy",
+            "size": None,
+            "post_only": True,
+            "expires_at": None,
+        }
+
+
+def nullable(schema: pa.Schema) -> pa.Schema:
+    return pa.schema([field.with_nullable(True) for field in schema])
+
+
+def test_a_book_of_before_keeps_its_rows_and_its_fingerprint(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake", durability="rename", schema_version=3)
+    rows = book_events([event(1, "reset"), level(1, "bid", 45, 1), event(2, "gap")], KEYS[0])
+    lake.write("market_data.book_events", KEYS[0], rows)
+    [path] = lake.paths("market_data.book_events")
+    footer = {k: v for k, v in pq.read_metadata(path).metadata.items() if k.startswith(b"pm.")}
+    before = lake.info("market_data.book_events", KEYS[0])
+    pq.write_table(rows.replace_schema_metadata(footer), path)  # null as null, as version 3 wrote it
+    new = newer(lake, SCHEMA_VERSION)
+    assert migrate(new) == 1
+    after = new.info("market_data.book_events", KEYS[0])
+    assert before is not None
+    assert after == replace(before, schema_version=SCHEMA_VERSION)
+    assert new.read("market_data.book_events", KEYS[0]).equals(rows)
+    assert pq.read_table(path).column("side").to_pylist() == ["", "bid", ""]
 
 
 def test_an_old_lake_is_refused_until_it_is_migrated(tmp_path: Path) -> None:

@@ -8,7 +8,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pm_pipeline.defs.backtest.lookahead import LEAKS, NO_LOOKAHEAD, check_lookahead
-from pm_pipeline.defs.backtest.versions import INPUTS, fills_version, signals_version, strategy_version
+from pm_pipeline.defs.backtest.versions import (
+    INPUTS,
+    fills_version,
+    signals_version,
+    strategy_version,
+)
 from pm_pipeline.defs.config import Terms, params_config
 from pm_pipeline.defs.io_manager import PREFIX, TABLE, with_meta
 from pm_pipeline.defs.launch import run_id_of
@@ -17,18 +22,18 @@ from pm_pipeline.defs.partitions import MARKETS
 from pm_pipeline.defs.progress import counted
 from pm_pipeline.defs.resources import Workspace
 from pm_pipeline.engine.reasons import Reason
-from pm_pipeline.engine.results import SimResult
 from pm_pipeline.engine.scenarios import Scenario
 from pm_pipeline.engine.signals import Signals, Skip, dump_skips, load_skips
-from pm_pipeline.engine.simulate import simulate
-from pm_pipeline.engine.state import MarketInput
+from pm_pipeline.engine.simulation.results import SimResult
+from pm_pipeline.engine.simulation.simulate import simulate_scenarios
+from pm_pipeline.engine.simulation.state import Decisions, MarketInput
 from pm_pipeline.errors import PipelineError
 from pm_pipeline.markets.market import Market
 from pm_pipeline.markets.resolution import Resolution
 from pm_pipeline.markets.units import MICRO
 from pm_pipeline.reports.sparkline import sparkline
 from pm_pipeline.research.metrics import headline
-from pm_pipeline.strategies.base import BaseStrategy
+from pm_pipeline.strategies.base import BaseStrategy, LiveStrategy
 from pm_pipeline.strategies.registry import REGISTRY
 from pm_pipeline.warehouse.asof import MarketData, open_view
 from pm_pipeline.warehouse.coverage import read_coverage
@@ -39,6 +44,12 @@ from pm_pipeline.warehouse.schema import table
 ONE_RUN = dg.BackfillPolicy.single_run()
 SKIPS = "skips"
 """Footer key of a signals partition: what the strategy passed over, and why."""
+
+PRICES = "market_data.prices"
+BOOK_EVENTS = "market_data.book_events"
+
+PARAMS = "params"
+"""Footer key of a signals partition: the parameters of the strategy, as JSON."""
 
 SIMULATED = {
     "backtest.fills": "fills",
@@ -99,7 +110,11 @@ def _signals(cls: type[BaseStrategy[Any]]) -> dg.AssetsDefinition:
         def rows() -> Iterator[tuple[str, pa.Table]]:
             for market in counted(context.log, f"{name} signals", markets, len(markets)):
                 found = _decide(lake, strategy, market)
-                notes = {INPUTS: signals_version(lake, market, version), SKIPS: dump_skips(found.skipped)}
+                notes = {
+                    INPUTS: signals_version(lake, market, version),
+                    SKIPS: dump_skips(found.skipped),
+                    PARAMS: strategy.params.model_dump_json(),
+                }
                 yield str(market.key), with_meta(found.to_table(name, market.key, run_id), notes)
 
         yield dg.Output(rows())
@@ -121,16 +136,15 @@ def _fills(cls: type[BaseStrategy[Any]]) -> dg.AssetsDefinition:
         deps=[key_of(name, "signals"), "resolutions"],
     )
     def fills(context: dg.AssetExecutionContext, workspace: Workspace, config: Terms) -> dg.MaterializeResult:
-        lake, run_id = workspace.lake, run_id_of(context)
+        lake, rules, run_id = workspace.lake, workspace.rules, run_id_of(context)
         run = config.to_engine(uses_schedule=cls.uses_schedule)
         counts = dict.fromkeys(SIMULATED, 0)
         markets = find_markets(workspace, context.partition_keys)
         for market in counted(context.log, f"{name} fills", markets, len(markets)):
-            given = market_input(lake, market, read_signals(lake, name, market))
-            results = [
-                simulate([given], run, scenario, strategy=name, run_id=run_id, rules=workspace.rules)
-                for scenario in Scenario
-            ]
+            given = market_input(lake, market, decisions(lake, cls, market))
+            results = list(
+                simulate_scenarios([given], run, strategy=name, run_id=run_id, rules=rules).values()
+            )
             meta = {INPUTS: fills_version(lake, market, name, config.model_dump())}
             for table_name, part in SIMULATED.items():
                 rows = joined(results, part)
@@ -186,15 +200,32 @@ def _metrics(cls: type[BaseStrategy[Any]]) -> dg.AssetsDefinition:
 
 def _decide(lake: Lake, strategy: BaseStrategy[Any], market: Market) -> Signals:
     """What a strategy wants on a market; on one without data nothing, with the reason."""
-    if lake.exists("market_data.prices", str(market.key)):
+    if _has_data(lake, market):
         return strategy.signals(open_view(lake, market))
     return Signals.of((), [Skip(0, Reason.NO_DATA, why_no_data(lake, market))])
 
 
+def _has_data(lake: Lake, market: Market) -> bool:
+    """Whether there are quotes to look at: prices, or a recorded book where nobody failed to read prices.
+
+    Trades alone say what was paid, not what could be had.
+    """
+    key = str(market.key)
+    if lake.exists(PRICES, key):
+        return True
+    return lake.exists(BOOK_EVENTS, key) and not _refusals(lake, key)
+
+
+def _refusals(lake: Lake, key: str) -> list[str]:
+    return [row.reason for row in read_coverage(lake, PRICES, key) if row.reason]
+
+
 def why_no_data(lake: Lake, market: Market) -> str:
     """What the last attempt to read a market's prices said."""
-    reasons = [c.reason for c in read_coverage(lake, "market_data.prices", str(market.key)) if c.reason]
-    return "; ".join(reasons) or "its prices were never read; run `bt fetch`, or materialise them"
+    return (
+        "; ".join(_refusals(lake, str(market.key)))
+        or "its prices were never read; run `bt fetch`, or materialise them"
+    )
 
 
 def read_signals(lake: Lake, name: str, market: Market) -> Signals:
@@ -205,9 +236,20 @@ def read_signals(lake: Lake, name: str, market: Market) -> Signals:
     return Signals.from_table(lake.read("backtest.signals", key), skips)
 
 
-def market_input(lake: Lake, market: Market, signals: Signals) -> MarketInput:
+def decisions(lake: Lake, cls: type[BaseStrategy[Any]], market: Market) -> Decisions:
+    """What decides on a market in a simulation: the stored signals of a strategy, or, where it goes along
+    with the market, the strategy itself with the parameters that its signals were made with.
+    """
+    stored = read_signals(lake, cls.name, market)
+    info = lake.info("backtest.signals", (cls.name, str(market.key)))
+    if not issubclass(cls, LiveStrategy) or info is None or not _has_data(lake, market):
+        return stored
+    return cls(cls.Params.model_validate_json(info.meta[PARAMS])).decider
+
+
+def market_input(lake: Lake, market: Market, decides: Decisions) -> MarketInput:
     """One market for the engine; its data is read when the engine first needs it."""
-    return MarketInput(market, resolution(lake, market), lambda: MarketData.load(lake, market), signals)
+    return MarketInput(market, resolution(lake, market), lambda: MarketData.load(lake, market), decides)
 
 
 def resolution(lake: Lake, market: Market) -> Resolution | None:

@@ -6,7 +6,7 @@ from typing import Any, Final
 import dagster as dg
 import numpy as np
 
-from pm_pipeline.engine.lookahead import find_lookahead
+from pm_pipeline.engine.forms.lookahead import find_lookahead
 from pm_pipeline.markets.clock import format_time
 from pm_pipeline.markets.market import Market
 from pm_pipeline.strategies.base import BaseStrategy

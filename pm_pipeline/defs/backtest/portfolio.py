@@ -9,15 +9,15 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pm_pipeline.defs.backtest.assets import joined, key_of, market_input, read_signals, resolution
+from pm_pipeline.defs.backtest.assets import decisions, joined, key_of, market_input, resolution
 from pm_pipeline.defs.backtest.versions import MARKET_DATA, code_version, digest
 from pm_pipeline.defs.config import Markets, PortfolioConfig
 from pm_pipeline.defs.launch import run_id_of
 from pm_pipeline.defs.resources import Warehouse, Workspace
-from pm_pipeline.engine.results import SimResult
 from pm_pipeline.engine.scenarios import Scenario
-from pm_pipeline.engine.simulate import simulate
-from pm_pipeline.engine.state import MarketInput
+from pm_pipeline.engine.simulation.results import SimResult
+from pm_pipeline.engine.simulation.simulate import simulate_scenarios
+from pm_pipeline.engine.simulation.state import MarketInput
 from pm_pipeline.errors import UsageError
 from pm_pipeline.markets.clock import Nanos
 from pm_pipeline.markets.market import Market
@@ -62,7 +62,7 @@ def portfolio(cls: type[BaseStrategy[Any]]) -> dg.AssetsDefinition:
     def asset(
         context: dg.AssetExecutionContext, workspace: Workspace, config: PortfolioConfig
     ) -> dg.MaterializeResult:
-        lake, run_id = workspace.lake, run_id_of(context)
+        lake, rules, run_id = workspace.lake, workspace.rules, run_id_of(context)
         markets = choose(config.chosen(workspace.settings), workspace.catalog.markets().values())
         run = config.to_engine(uses_schedule=cls.uses_schedule)
         missing = [
@@ -71,18 +71,10 @@ def portfolio(cls: type[BaseStrategy[Any]]) -> dg.AssetsDefinition:
         if len(missing) == len(markets):
             raise UsageError(f"no market has signals of {name!r} yet; materialise {name}/signals first")
         window = _window(lake, markets)
-        results = [
-            simulate(
-                _inputs(lake, name, markets, skip={m.key for m in missing}),
-                run,
-                scenario,
-                strategy=name,
-                run_id=run_id,
-                rules=workspace.rules,
-                window=window,
-            )
-            for scenario in Scenario
-        ]
+        inputs = _inputs(lake, cls, markets, skip={m.key for m in missing})
+        results = list(
+            simulate_scenarios(inputs, run, strategy=name, run_id=run_id, rules=rules, window=window).values()
+        )
         for table_name, part in PORTFOLIO_TABLES.items():
             lake.write(table_name, (run_id, name), joined(results, part))
         refused = pa.concat_tables([joined(results, "rejections"), _untested(lake, missing, name, run_id)])
@@ -172,10 +164,12 @@ def _window(lake: Lake, markets: list[Market]) -> tuple[Nanos, Nanos] | None:
     return (min(starts), max(*starts, *ends)) if starts else None
 
 
-def _inputs(lake: Lake, name: str, markets: list[Market], skip: set[Any]) -> Iterator[MarketInput]:
+def _inputs(
+    lake: Lake, cls: type[BaseStrategy[Any]], markets: list[Market], skip: set[Any]
+) -> Iterator[MarketInput]:
     for market in markets:
         if market.key not in skip:
-            yield market_input(lake, market, read_signals(lake, name, market))
+            yield market_input(lake, market, decisions(lake, cls, market))
 
 
 def _untested(lake: Lake, missing: list[Market], name: str, run_id: str) -> pa.Table:

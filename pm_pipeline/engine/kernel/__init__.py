@@ -15,8 +15,9 @@ from pm_pipeline.engine.kernel.orders import (
     VenueRules,
     lane_of,
 )
-from pm_pipeline.engine.kernel.session import Session, warm
-from pm_pipeline.engine.kernel.stream import Stream
+from pm_pipeline.engine.kernel.reader import StoredStream
+from pm_pipeline.engine.kernel.session import Results, Session, warm
+from pm_pipeline.engine.kernel.stream import Stream, StreamSource
 
 __all__ = [
     "REASONS",
@@ -27,9 +28,12 @@ __all__ = [
     "Latency",
     "NewOrder",
     "QueueMode",
+    "Results",
     "Session",
     "Status",
+    "StoredStream",
     "Stream",
+    "StreamSource",
     "TimeInForce",
     "VenueRules",
     "lane_of",

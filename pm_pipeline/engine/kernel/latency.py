@@ -6,10 +6,10 @@ they are the same however the work is cut into pieces.
 
 from dataclasses import dataclass
 from typing import Final
+from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtri
 
 from pm_pipeline.errors import UsageError
 from pm_pipeline.markets.clock import Nanos
@@ -41,8 +41,18 @@ class Latency:
         median = np.array([self.submit, self.cancel, self.amend], np.int64)[kinds]
         if not self.sigma:
             return median
+        from scipy.special import ndtri  # takes long to import, and most latencies are constant
+
         normal = ndtri(uniform(seed, numbers))
         return np.rint(median * np.exp(self.sigma * normal)).astype(np.int64)
+
+
+def named(latency: Latency, name: str, seed: int) -> Nanos:
+    """The latency of an order that is known by a name and not by a number."""
+    if not latency.sigma:
+        return latency.submit
+    number = np.array([crc32(name.encode())], np.int64)
+    return int(latency.draw(np.zeros(1, np.int64), number, seed)[0])
 
 
 def uniform(seed: int, numbers: Ints) -> npt.NDArray[np.float64]:

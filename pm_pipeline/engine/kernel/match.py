@@ -92,8 +92,17 @@ def turn(t: Tables, row: int) -> None:
 
 
 @jit
+def halted(t: Tables) -> bool:
+    """Whether the caller wants to be told now: something happened to an order of ours."""
+    state = t.state[0]
+    return bool(state["pauses"] != 0 and state["fills"] + state["reports"] > 0)
+
+
+@jit
 def replay(t: Tables, until: int) -> bool:
-    """Apply the events with ``ts <= until``; false where the tables of results must grow first."""
+    """Apply the events with ``ts <= until``; false where the tables of results must grow first, where the
+    caller asked to be told, or where the stream goes on in another piece (``dry``).
+    """
     state = t.state[0]
     end = state["position"] + np.searchsorted(t.ts[state["position"] :], until, side="right")
     row = state["position"]
@@ -111,6 +120,9 @@ def replay(t: Tables, until: int) -> bool:
                         return False
                     t.book[cell] = size
                     watched(t, row, cell, size, t.ts[row])
+                    if halted(t):
+                        freshen(t, start, row + 1)
+                        return False
                 else:
                     t.book[cell] = size
                 row += 1
@@ -127,6 +139,11 @@ def replay(t: Tables, until: int) -> bool:
             turn(t, row)
             row += 1
             state["position"] = row
+            if halted(t):
+                return False
+    if end == len(t.ts) and state["more"]:
+        state["dry"] = 1
+        return False
     return True
 
 
@@ -294,8 +311,22 @@ def close(t: Tables, at: int) -> None:
 
 
 @entry
+def strike(t: Tables, k: int, at: int) -> bool:
+    """An order that is at the market already trades now, in every lane; false as in :func:`run`."""
+    for lane in range(len(t.lanes)):
+        if t.orders[lane, k]["status"] == _SENT:
+            if not room(t):
+                return False
+            t.orders[lane, k]["arrived_at"] = at
+            execute(t, lane, k, at)
+    return True
+
+
+@entry
 def run(t: Tables, until: int) -> bool:
-    """Go on to ``until``, all of that moment included; false where the tables of results must grow first."""
+    """Go on to ``until``, all of that moment included; false where :func:`replay` is, or where the caller
+    asked to be told and something happened.
+    """
     state = t.state[0]
     while True:
         at, kind, which, lane = _NEVER, _COMMAND, -1, -1
@@ -315,10 +346,13 @@ def run(t: Tables, until: int) -> bool:
             t.lanes[lane]["next_command"] += 1
             obey(t, lane, which, at)
         elif kind == _EXPIRE:
-            finish(t, lane, which, at + 1, _EXPIRED)
-            rebuild_watch(t)
+            if t.orders[lane, which]["status"] == _RESTING:  # the events before may have filled it
+                finish(t, lane, which, at + 1, _EXPIRED)
+                rebuild_watch(t)
         else:
             close(t, at + 1)
+        if halted(t):
+            return False
     if not replay(t, until):
         return False
     state["now"] = until

@@ -6,7 +6,7 @@ The rules of filling and queueing are tables in ``docs/fills.md``.
 from dataclasses import dataclass, field
 from enum import IntEnum
 from fractions import Fraction
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -81,15 +81,7 @@ class Code(IntEnum):
     REST_DROPPED = 18
 
 
-class Note(NamedTuple):
-    """A reason of the kernel that :class:`~pm_pipeline.engine.reasons.Reason` does not have."""
-
-    value: str
-    meaning: str
-
-
-REASONS: Final[dict[Code, Reason | Note]] = {
-    Code.FILLED: Note("filled", "the order got all that it asked for"),
+REASONS: Final[dict[Code, Reason]] = {
     Code.NO_QUOTE: Reason.NO_QUOTE,
     Code.STALE_QUOTE: Reason.STALE_QUOTE,
     Code.BOOK_GAP: Reason.BOOK_GAP,
@@ -98,18 +90,18 @@ REASONS: Final[dict[Code, Reason | Note]] = {
     Code.BELOW_MIN_SIZE: Reason.BELOW_MIN_SIZE,
     Code.NOT_OPEN: Reason.NOT_OPEN,
     Code.MARKET_CLOSED: Reason.MARKET_CLOSED,
-    Code.CANCELLED: Note("order_cancelled", "the strategy took the order back"),
-    Code.OFF_TICK: Note("off_tick", "the venue's grid has no such price at that moment"),
-    Code.OFF_LOT: Note("off_lot", "the size was not a whole number of lots"),
-    Code.OUT_OF_RANGE: Note("out_of_range", "a price lies between 0 and 1, both excluded"),
-    Code.WOULD_TAKE: Note("would_take", "a post-only order would have traded at once"),
-    Code.NOT_ALL: Note("not_all", "the book could not fill the whole of a fill-or-kill order"),
-    Code.EXPIRED: Note("expired", "the order's time had come"),
-    Code.ORDER_GONE: Note("order_gone", "the order was filled or dead already, or had not arrived"),
-    Code.SELF_CROSS: Note("self_cross", "the order would have met one of our own"),
-    Code.REST_DROPPED: Note("rest_dropped", "an immediate order got a part; the rest was dropped"),
+    Code.CANCELLED: Reason.ORDER_CANCELLED,
+    Code.OFF_TICK: Reason.OFF_TICK,
+    Code.OFF_LOT: Reason.OFF_LOT,
+    Code.OUT_OF_RANGE: Reason.OUT_OF_RANGE,
+    Code.WOULD_TAKE: Reason.WOULD_TAKE,
+    Code.NOT_ALL: Reason.NOT_ALL,
+    Code.EXPIRED: Reason.EXPIRED,
+    Code.ORDER_GONE: Reason.ORDER_GONE,
+    Code.SELF_CROSS: Reason.SELF_CROSS,
+    Code.REST_DROPPED: Reason.REST_DROPPED,
 }
-"""Every code in words; those that the engine knows are its own."""
+"""Every code but ``FILLED``, which needs no reason, in words."""
 
 
 class CommandKind(IntEnum):
@@ -145,7 +137,7 @@ FILL: Final = _record("lane order match at row level price size maker evidence")
 REPORT: Final = _record("lane order at code size command")
 STATE: Final = _record(
     "position control known snapshot watching recheck era closed last_message now commands fills reports "
-    "matches resting"
+    "matches resting pauses base more dry first_order first_command"
 )
 
 UNKNOWN: Final = -1
@@ -203,7 +195,19 @@ QUEUES: Final = {
 
 def lane_of(terms: Terms) -> Lane:
     """The lane of a scenario: its latency, its share of the depth, its reading of the queue."""
-    return Lane(latency=Latency.constant(terms.latency), depth=terms.depth, queue=QUEUES[terms.scenario])
+    latency = Latency(
+        submit=terms.latency,
+        cancel=terms.cancel_latency,
+        amend=terms.amend_latency,
+        sigma=terms.config.latency_sigma,
+    )
+    return Lane(
+        latency=latency,
+        depth=terms.depth,
+        queue=QUEUES[terms.scenario],
+        impact=terms.config.impact,
+        half_life=terms.config.impact_half_life,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,14 +5,13 @@ to a moment, in every lane. One session serves one market and one thread.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from pm_pipeline.engine.fees import FillLeg, Liquidity
 from pm_pipeline.engine.kernel.book import book_of
 from pm_pipeline.engine.kernel.cache import compile_entry, entry
-from pm_pipeline.engine.kernel.match import CHECK_PRICE, CHECK_SIZE, OUT_OF_RANGE_LEVEL, run
+from pm_pipeline.engine.kernel.match import CHECK_PRICE, CHECK_SIZE, OUT_OF_RANGE_LEVEL, run, strike
 from pm_pipeline.engine.kernel.orders import (
     COMMAND,
     FILL,
@@ -24,13 +23,16 @@ from pm_pipeline.engine.kernel.orders import (
     Lane,
     NewOrder,
     Records,
+    Status,
     VenueRules,
     lane_records,
     venue_record,
 )
-from pm_pipeline.engine.kernel.stream import Stream
+from pm_pipeline.engine.kernel.reader import READS
+from pm_pipeline.engine.kernel.stream import Piece, Stream, StreamSource
 from pm_pipeline.engine.kernel.tables import Tables
-from pm_pipeline.engine.kernel.taking import offered, usable
+from pm_pipeline.engine.kernel.taking import offered, short_of_own, usable
+from pm_pipeline.engine.money.fees import FillLeg, Liquidity
 from pm_pipeline.errors import UsageError
 from pm_pipeline.markets.book import Book, Level
 from pm_pipeline.markets.clock import FOREVER, Nanos
@@ -38,13 +40,21 @@ from pm_pipeline.markets.trade import Side
 from pm_pipeline.markets.units import MICRO, Micro
 from pm_pipeline.warehouse.records import Ints
 
+_SELF = int(Code.SELF_CROSS)
+_BEYOND = int(Code.PRICE_BEYOND_LIMIT)
+_MUTABLE = ("book", "taken", "watch", "scratch", "lanes", "orders", "resting", "held", "state")
+"""What a look ahead changes besides the tables of results."""
+_TOLD = ("fills", "reports")
+
 
 @entry
 def depth_of(
     t: Tables, lane: int, buys: bool, limit: int, at: int, found: Ints, sizes: Ints, paid: Ints
 ) -> int:
-    """The levels open to a taker who wants everything; see ``taking.offered``."""
-    return offered(t, lane, buys, limit, 1 << 62, at, found, sizes, paid)
+    """The levels open to a taker who wants everything and stops short of our own; see ``taking.offered``."""
+    short = short_of_own(t, lane, buys, limit)
+    count = offered(t, lane, buys, short, 1 << 62, at, found, sizes, paid)
+    return -_SELF if count == -_BEYOND and short != limit else count
 
 
 @entry
@@ -53,13 +63,26 @@ def is_usable(t: Tables) -> bool:
     return usable(t)
 
 
+_PLAYS = (run, strike, depth_of, is_usable)
+
+
 def warm(say: Callable[[str], None] | None = None) -> None:
     """Compile the kernel, or load it from the cache; ``say`` is told before anything takes seconds.
 
-    The first session does it too; a program that wants no pause then calls this before.
+    The first session and the first stream from the lake do their part of it too; a program that wants no
+    pause then calls this before.
     """
-    for function in (run, depth_of, is_usable):
+    for function in (*_PLAYS, *READS):
         compile_entry(function, say)
+
+
+class Results(NamedTuple):
+    """What :meth:`Session.take_results` hands over: orders by lane, from number ``first`` on."""
+
+    first: int
+    orders: Records
+    fills: Records
+    reports: Records
 
 
 class Session:
@@ -67,8 +90,9 @@ class Session:
 
     Parameters
     ----------
-    stream
-        The market's events.
+    source
+        The market's events: a :class:`~pm_pipeline.engine.kernel.stream.Stream`, or one that comes in
+        pieces, of which the session holds the one that it plays.
     rules
         What the venue asks of an order.
     lanes
@@ -79,7 +103,7 @@ class Session:
 
     def __init__(
         self,
-        stream: Stream,
+        source: StreamSource,
         rules: VenueRules | None = None,
         lanes: Sequence[Lane] = (Lane(),),
         *,
@@ -87,20 +111,22 @@ class Session:
     ) -> None:
         if not lanes:
             raise UsageError("a session needs at least one lane")
-        warm()
-        self.stream = stream
+        for function in _PLAYS:
+            compile_entry(function)
+        self._piece = Piece.first(source)
         self.lanes = tuple(lanes)
         self._seed = seed
-        self._grid = stream.grid
-        count, levels = len(self.lanes), len(stream.grid)
+        self._grid = source.grid
+        count, levels = len(self.lanes), len(self._grid)
+        stream = self.stream
         self._last = np.zeros(count, np.int64)
         self._t = Tables(
             ts=stream.ts,
             cell=stream.cell,
             size=stream.size,
             controls=stream.controls,
-            price=np.ascontiguousarray(stream.grid.prices),
-            valid=np.ascontiguousarray(stream.grid.valid),
+            price=np.ascontiguousarray(self._grid.prices),
+            valid=np.ascontiguousarray(self._grid.valid),
             book=np.zeros(4 * levels, np.int64),
             taken=np.zeros((count, 2 * levels), np.int64),
             watch=np.zeros(4 * levels, np.uint8),
@@ -117,6 +143,7 @@ class Session:
             state=np.zeros(1, STATE),
         )
         self._t.state["last_message"] = -(2**62)
+        self._t.state["more"] = 1
         self._submitted = 0
 
     # ------------------------------------------------------------------ commands
@@ -144,12 +171,19 @@ class Session:
 
     def _submit(self, rows: Records, decided_at: Ints, first: int) -> int:
         count = len(rows)
-        self._submitted += count
-        self._grow(("orders", "resting", "held"), self._submitted)
-        self._t.orders[:, first : first + count] = rows
+        self._number(rows)
         asked = np.zeros(count, COMMAND)
-        asked["kind"], asked["order"] = CommandKind.SUBMIT, np.arange(first, first + count)
+        asked["kind"], asked["order"] = CommandKind.SUBMIT, np.arange(first, first + count) - self._first
         self._send(asked, decided_at)
+        return first
+
+    def _number(self, rows: Records) -> int:
+        """Give new orders their numbers; returns the first."""
+        first = self._submitted
+        self._submitted += len(rows)
+        place, end = first - self._first, self._submitted - self._first
+        self._grow(("orders", "resting", "held"), end)
+        self._t.orders[:, place:end] = rows
         return first
 
     def cancel(self, order: int, decided_at: Nanos) -> None:
@@ -177,13 +211,20 @@ class Session:
     ) -> None:
         self._known(order)
         asked = np.zeros(1, COMMAND)
-        asked[0] = (kind, order, level, checked, size)
+        asked[0] = (kind, order - self._first, level, checked, size)
         self._send(asked, np.array([decided_at], np.int64))
 
     def _known(self, order: int) -> Any:
-        if not 0 <= order < self._submitted:
-            raise UsageError(f"there is no order {order}; {self._submitted} were submitted")
-        return self._t.orders[0, order]
+        if not self._first <= order < self._submitted:
+            raise UsageError(
+                f"there is no order {order}; {self._submitted} were submitted, {self._first} handed over"
+            )
+        return self._t.orders[0, order - self._first]
+
+    @property
+    def _first(self) -> int:
+        """The number of the first order that is still here."""
+        return int(self._t.state["first_order"][0])
 
     def _send(self, asked: Records, decided_at: Ints) -> None:
         """Commands travel over one connection: none overtakes another."""
@@ -193,7 +234,7 @@ class Session:
         end = first + len(asked)
         self._grow(("commands", "arrival"), end)
         self._t.commands[first:end] = asked
-        numbers = np.arange(first, end)
+        numbers = np.arange(first, end) + self._t.state["first_command"]
         for lane, terms in enumerate(self.lanes):
             # the draw is by command, not by lane: lanes differ by their terms, not by their luck
             arrival = decided_at + terms.latency.draw(asked["kind"], numbers, self._seed)
@@ -210,6 +251,11 @@ class Session:
             return OUT_OF_RANGE_LEVEL
         return self._grid.level(MICRO - price if outcome else price)
 
+    @property
+    def arrives_at(self) -> Nanos:
+        """When the last command that was sent arrives, in the first lane."""
+        return int(self._last[0])
+
     # ------------------------------------------------------------------ time
 
     def advance(self, until: Nanos = FOREVER) -> None:
@@ -220,8 +266,30 @@ class Session:
         if until < int(self._t.state["now"][0]):
             raise UsageError("a session cannot go back in time; start another")
         while not run(self._t, until):
-            self._grow(("fills",), 2 * len(self._t.fills))
-            self._grow(("reports",), 2 * len(self._t.reports))
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Give the kernel what it stopped for: the next piece of the stream, or longer tables."""
+        if self._feed():
+            return
+        self._grow(("fills",), 2 * len(self._t.fills))
+        self._grow(("reports",), 2 * len(self._t.reports))
+
+    def _feed(self) -> bool:
+        """Take up the next piece if the one in hand is played out; whether that was so."""
+        state = self._t.state[0]
+        if not state["dry"]:
+            return False
+        state["dry"] = 0
+        following = self._piece.following()
+        if following is None:
+            state["more"] = 0
+            return True
+        state["base"] += len(self.stream)
+        state["position"] = state["control"] = 0
+        self._piece, new = following, following.stream
+        self._t = self._t._replace(ts=new.ts, cell=new.cell, size=new.size, controls=new.controls)
+        return True
 
     def _grow(self, names: Iterable[str], needed: int) -> None:
         """Make tables longer, at least to double their length."""
@@ -244,7 +312,12 @@ class Session:
         if not is_usable(self._t):
             return None
         row = int(self._t.state["position"][0]) - 1
-        return book_of(self.cells, self._grid, int(self.stream.ts[row]))
+        return book_of(self.cells, self._grid, self._piece.time_of(row))
+
+    @property
+    def stream(self) -> Stream:
+        """The piece of the stream that is being played; nothing before the first :meth:`advance`."""
+        return self._piece.stream
 
     @property
     def cells(self) -> Ints:
@@ -278,15 +351,41 @@ class Session:
         is there, and has held the size against the venue's rules: it is not checked again. Returns the
         order's number.
         """
+        self.advance(at)
         buys = (side is Side.BUY) != (outcome == 1)
         row = np.zeros(1, ORDER)
         row["buys"], row["mirrored"], row["size"], row["expires_at"] = buys, outcome, size, FOREVER
         row["level"] = self._bound(limit, outcome, buys)
-        order = self._submit(row, np.array([at], np.int64), self._submitted)
-        self._t.arrival[:, int(self._t.state["commands"][0]) - 1] = at
-        self._last[:] = np.maximum(self._last, at)
-        self.advance(at)
+        order = self._number(row)
+        while not strike(self._t, order - self._first, at):
+            self._make_room()
         return order
+
+    def peek(self, until: Nanos) -> Nanos | None:
+        """When something next happens to an order of ours, up to ``until``, if nothing more is sent.
+
+        The session stays where it is. For an engine that books the fills of many markets in the order of
+        time: it asks here how far it need not look, and then calls :meth:`advance`.
+        """
+        here, piece = self._t, self._piece
+        fresh: dict[str, Any] = {name: getattr(here, name).copy() for name in _MUTABLE}
+        fresh |= {name: np.zeros_like(getattr(here, name)[: len(here.price) + 64]) for name in _TOLD}
+        self._t = here._replace(**fresh)
+        for name in ("fills", "reports"):
+            self._t.state[name] = 0
+        self._t.state["pauses"] = 1
+        try:
+            while not run(self._t, until):
+                if found := self._told():
+                    return min(found)
+                self._make_room()
+            return None
+        finally:
+            self._t, self._piece = here, piece
+
+    def _told(self) -> list[Nanos]:
+        fills, reports = self.fills["at"], self.reports["at"]
+        return [*fills.tolist(), *reports.tolist()]
 
     def _bound(self, limit: Micro | None, outcome: int, buys: bool) -> int:
         if limit is None:
@@ -308,12 +407,38 @@ class Session:
     @property
     def orders(self) -> Records:
         """All orders by lane and number: records of ``orders.ORDER``."""
-        return self._t.orders[:, : self._submitted]
+        return self._t.orders[:, : self._submitted - self._first]
+
+    def take_results(self) -> Results:
+        """Hand over what has happened and forget it, so that memory is flat however many orders come.
+
+        ``fills``, ``reports`` and ``orders`` go on without it; an order goes when it and all before it are
+        done in every lane, and no command is on its way to it.
+        """
+        t = self._t
+        found = Results(self._first, self.orders, self.fills.copy(), self.reports.copy())
+        sent, spent = int(t.state["commands"][0]), int(t.lanes["next_command"].min())
+        alive = (found.orders["status"] != Status.DONE).any(axis=0)
+        alive[t.commands["order"][spent:sent]] = True
+        done = int(alive.argmax()) if alive.any() else len(alive)
+        found = found._replace(orders=found.orders[:, :done].copy())
+        for name, gone in (("orders", done), ("commands", spent), ("arrival", spent)):
+            table = getattr(t, name)
+            table[..., : table.shape[-1] - gone] = table[..., gone:].copy()
+        t.commands["order"] -= done
+        t.resting[:] -= done
+        t.held[:] -= done
+        t.lanes["next_command"] -= spent
+        t.state["commands"] -= spent
+        t.state["first_order"] += done
+        t.state["first_command"] += spent
+        t.state["fills"] = t.state["reports"] = 0
+        return found
 
     def matches(self, order: int, lane: int = 0) -> list[list[FillLeg]]:
         """The fills of one order, match by match, as the fee models take them."""
         own = self.fills[(self.fills["lane"] == lane) & (self.fills["order"] == order)]
-        record = self.orders[lane, order]
+        record = self.orders[lane, order - self._first]
         side = Side.BUY if bool(record["buys"]) != bool(record["mirrored"]) else Side.SELL
         found: dict[int, list[FillLeg]] = {}
         for fill in own:

@@ -12,9 +12,9 @@
 | 4n + 3 | the ticks change, which loses the book too | the number of the new era |
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, Self, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +46,19 @@ class Rows(NamedTuple):
     known_at: Ints
     cell: Cells
     size: Ints
+
+
+class StreamSource(Protocol):
+    """A market's events in pieces, for a :class:`~pm_pipeline.engine.kernel.session.Session` to play."""
+
+    @property
+    def grid(self) -> Grid:
+        """The levels of all pieces."""
+        ...
+
+    def pieces(self) -> Iterator["Stream"]:
+        """The stream from its start, cut anywhere; a piece is not changed once it was given."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,8 +123,51 @@ class Stream:
         ]
         return cls.of_rows(grid, Rows(*columns))
 
+    @classmethod
+    def empty(cls, grid: Grid) -> Self:
+        """A stream without any event."""
+        none = np.empty(0, np.int64)
+        return cls.of_rows(grid, Rows(none, none, none.astype(np.uint16), none))
+
+    def pieces(self) -> Iterator["Stream"]:
+        """The whole stream, which is one piece."""
+        yield self
+
     def __len__(self) -> int:
         return len(self.ts)
+
+
+class Piece:
+    """A piece of a stream and the way to the next one.
+
+    Nothing leads back, so what lies behind is let go of, unless somebody still holds it to return there.
+    """
+
+    __slots__ = ("_following", "_rest", "before", "stream")
+
+    def __init__(self, stream: Stream, rest: Iterator[Stream], before: Nanos = 0) -> None:
+        self.stream = stream
+        self.before = before
+        self._rest: Iterator[Stream] | None = rest
+        self._following: Piece | None = None
+
+    @classmethod
+    def first(cls, source: StreamSource) -> Self:
+        """Where a stream starts; nothing of it is read yet."""
+        return cls(Stream.empty(source.grid), source.pieces())
+
+    def following(self) -> "Piece | None":
+        """The next piece, or ``None`` at the end."""
+        if self._rest is not None:
+            stream = next(self._rest, None)
+            if stream is not None:
+                self._following = Piece(stream, self._rest, self.time_of(len(self.stream) - 1))
+            self._rest = None
+        return self._following
+
+    def time_of(self, row: int) -> Nanos:
+        """When an event of the piece happened; of row -1, the last event before it."""
+        return int(self.stream.ts[row]) if row >= 0 else self.before
 
 
 def encode(log: BookLog, grid: Grid, clock: Clock = "ts") -> tuple[Rows, npt.NDArray[np.bool_]]:

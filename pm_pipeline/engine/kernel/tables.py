@@ -92,8 +92,8 @@ def report(t: Tables, lane: int, order: int, at: int, code: int, size: int, comm
     """Note that something was refused, or that an order ended."""
     state = t.state[0]
     row = t.reports[state["reports"]]
-    row["lane"], row["order"], row["at"], row["code"] = lane, order, at, code
-    row["size"], row["command"] = size, command
+    row["lane"], row["order"], row["at"], row["code"] = lane, state["first_order"] + order, at, code
+    row["size"], row["command"] = size, command if command < 0 else state["first_command"] + command
     state["reports"] += 1
 
 
@@ -149,11 +149,14 @@ def finish(t: Tables, lane: int, k: int, at: int, code: int) -> None:
 def fill(
     t: Tables, lane: int, k: int, at: int, row: int, level: int, size: int, maker: int, evidence: int
 ) -> None:
-    """Book a fill at a level, in the price of the order's own outcome; the match number is the caller's."""
+    """Book a fill at a level, in the price of the order's own outcome; the match number is the caller's.
+
+    ``row`` counts from the start of the piece in hand, the fill's from the start of the stream.
+    """
     state, order = t.state[0], t.orders[lane, k]
     found = t.fills[state["fills"]]
-    found["lane"], found["order"], found["match"] = lane, k, state["matches"]
-    found["at"], found["row"], found["level"] = at, row, level
+    found["lane"], found["order"], found["match"] = lane, state["first_order"] + k, state["matches"]
+    found["at"], found["row"], found["level"] = at, state["base"] + row, level
     found["price"] = 1_000_000 - t.price[level] if order["mirrored"] else t.price[level]
     found["size"], found["maker"], found["evidence"] = size, maker, evidence
     state["fills"] += 1

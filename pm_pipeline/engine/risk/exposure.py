@@ -95,6 +95,10 @@ class Exposures:
         self._add(slot, -stake)
         self._use(slot.market_key, -1)
 
+    def resize(self, slot: Slot, change: Micro) -> None:
+        """An entry on its way reserves more, or less."""
+        self._add(slot, change)
+
     def bought(self, slot: Slot, cost: Micro) -> None:
         """A position has cost this much, fees included."""
         name = slot.name(Dimension.POSITION)

@@ -10,7 +10,6 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Final
 
-from pm_pipeline.engine.execution import size_for_stake, take, value
 from pm_pipeline.engine.risk.decisions import (
     Account,
     Approved,
@@ -29,6 +28,7 @@ from pm_pipeline.engine.risk.limits import RiskLimits
 from pm_pipeline.engine.risk.rules import Code, RiskState, Step
 from pm_pipeline.engine.risk.watch import EquityWatch
 from pm_pipeline.engine.sizing import Bet, NoBet, Offer, Sizing, wanted_stake
+from pm_pipeline.engine.venue.execution import size_for_stake, take, value
 from pm_pipeline.markets.clock import Nanos, format_time
 from pm_pipeline.markets.trade import Side
 from pm_pipeline.markets.units import MICRO, Micro, divide, from_micro, to_micro

@@ -11,8 +11,6 @@ import math
 from dataclasses import dataclass
 from typing import Self
 
-from scipy.optimize import brentq
-
 from pm_pipeline.engine.sizing.kelly import kelly_fraction
 
 
@@ -54,6 +52,8 @@ def constrained_fraction(p: float, cost: float, risk: DrawdownRisk, payoff: floa
 
     if excess(full) <= 0.0:
         return full
+    from scipy.optimize import brentq  # takes long to import, and few runs size so
+
     # convex, zero and falling at f = 0: the root lies between its lowest point and Kelly
     ratio = (p * odds / (1.0 - p)) ** (1.0 / (1.0 + lam))
     lowest = (ratio - 1.0) / (odds + ratio)

@@ -10,13 +10,14 @@ import pyarrow as pa
 
 from pm_pipeline.markets.clock import Nanos
 from pm_pipeline.markets.keys import Venue
+from pm_pipeline.markets.listed_fees import ListedFee
 from pm_pipeline.markets.market import Market
 from pm_pipeline.markets.resolution import Resolution
 from pm_pipeline.markets.units import Micro
 from pm_pipeline.sources.adapter import PlatformAdapter, Position, Selection, to_batch
 from pm_pipeline.sources.errors import UnsupportedError
 from pm_pipeline.sources.http import HttpClient
-from pm_pipeline.sources.kalshi import books, history, rest
+from pm_pipeline.sources.kalshi import books, fees, history, rest
 from pm_pipeline.sources.kalshi.history import Period, Tiers
 
 
@@ -57,6 +58,7 @@ class KalshiAdapter(PlatformAdapter):
         self._books_url = books_url
         self._period = period
         self._silence_s = silence_s
+        self._catalog = rest.Catalog(client)
         self._now: Nanos | None = None
         self._cutoff: Tiers | None = None
 
@@ -80,7 +82,14 @@ class KalshiAdapter(PlatformAdapter):
 
     def get_markets(self, selection: Selection) -> AsyncIterator[list[Market]]:
         """Markets of both tiers; see :class:`~pm_pipeline.sources.kalshi.rest.Catalog`."""
-        return rest.Catalog(self._client).crawl(selection)
+        return self._catalog.crawl(selection)
+
+    async def get_listed_fees(self, markets: Sequence[Market]) -> list[ListedFee]:
+        """Fees stated on the series, events and markets that this session has listed, with all changes."""
+        catalog = self._catalog
+        return await fees.listed_fees(
+            self._client, markets, catalog.series, catalog.events, catalog.waivers, await self.now()
+        )
 
     async def get_candles(self, market: Market) -> AsyncIterator[pa.RecordBatch]:
         """Candlesticks of YES."""

@@ -56,12 +56,16 @@ async def cutoff(client: HttpClient) -> tuple[Nanos, Nanos]:
 
 
 class Catalog:
-    """One crawl of the catalog; events and series are asked for once."""
+    """Crawls of the catalog; events and series are asked for once, and kept with what they say of fees.
+
+    ``waivers`` holds the end of the fee waiver of each market that had one.
+    """
 
     def __init__(self, client: HttpClient) -> None:
         self._client = client
-        self._events: dict[str, KalshiEvent] = {}
-        self._series: dict[str, KalshiSeries] = {}
+        self.events: dict[str, KalshiEvent] = {}
+        self.series: dict[str, KalshiSeries] = {}
+        self.waivers: dict[str, str] = {}
 
     async def crawl(self, selection: Selection) -> AsyncIterator[list[Market]]:
         """The markets of ``selection``, each once, page by page, in order of their tickers within a page.
@@ -123,7 +127,7 @@ class Catalog:
                 "the category must be written exactly, for example 'Climate and Weather'",
                 404,
             )
-        self._series.update((series.ticker, series) for series in found)
+        self.series.update((series.ticker, series) for series in found)
         return [series.ticker for series in found]
 
     async def _load_events(self, scope: Mapping[str, str]) -> None:
@@ -141,7 +145,7 @@ class Catalog:
         async for page in pages:
             for row in page:
                 event = convert(row, KalshiEvent, "/events")
-                self._events[event.event_ticker] = event
+                self.events[event.event_ticker] = event
 
     async def _named(self, tickers: Iterable[str]) -> list[KalshiMarket]:
         wanted = list(tickers)
@@ -171,16 +175,18 @@ class Catalog:
             yield [convert(row, KalshiMarket, path) for row in page]
 
     async def _market(self, raw: KalshiMarket) -> Market:
-        event = self._events.get(raw.event_ticker)
+        event = self.events.get(raw.event_ticker)
         if event is None:
             endpoint = f"/events/{raw.event_ticker}"
             event = convert(await self._client.get(endpoint), _EventAnswer, endpoint).event
-            self._events[raw.event_ticker] = event
-        series = self._series.get(event.series_ticker)
+            self.events[raw.event_ticker] = event
+        series = self.series.get(event.series_ticker)
         if series is None:
             endpoint = f"/series/{event.series_ticker}"
             series = convert(await self._client.get(endpoint), _SeriesAnswer, endpoint).series
-            self._series[event.series_ticker] = series
+            self.series[event.series_ticker] = series
+        if raw.fee_waiver_expiration_time is not None:
+            self.waivers[raw.ticker] = raw.fee_waiver_expiration_time
         return to_market(raw, event, series)
 
 

@@ -42,6 +42,7 @@ class KalshiMarket(msgspec.Struct):
     volume: Decimal | None = None
     settlement_value_dollars: Decimal | None = None
     settlement_ts: str | None = None
+    fee_waiver_expiration_time: str | None = None
 
 
 class KalshiEvent(msgspec.Struct):
@@ -51,6 +52,8 @@ class KalshiEvent(msgspec.Struct):
     series_ticker: str
     title: str
     mutually_exclusive: bool
+    fee_type_override: str | None = None
+    fee_multiplier_override: Decimal | None = None
 
 
 class SettlementSource(msgspec.Struct):
@@ -67,6 +70,26 @@ class KalshiSeries(msgspec.Struct):
     category: str
     tags: list[str] | None = None
     settlement_sources: list[SettlementSource] | None = None
+    fee_type: str | None = None
+    fee_multiplier: Decimal | None = None
+
+
+class SeriesFeeChange(msgspec.Struct):
+    """An entry of ``/series/fee_changes``."""
+
+    series_ticker: str
+    fee_type: str
+    fee_multiplier: Decimal
+    scheduled_ts: str
+
+
+class EventFeeChange(msgspec.Struct):
+    """An entry of ``/events/fee_changes``; without type and multiplier the override ends."""
+
+    event_ticker: str
+    fee_type_override: str | None
+    fee_multiplier_override: Decimal | None
+    scheduled_ts: str
 
 
 class Cutoff(msgspec.Struct):

@@ -96,6 +96,19 @@ class PolymarketAdapter(PlatformAdapter):
             book, read_at = found
             yield to_batch("market_data.book_events", list(book_rows(market, book, read_at)))
 
+    async def get_orderbooks(
+        self, markets: Sequence[Market]
+    ) -> AsyncIterator[tuple[Market, pa.RecordBatch | None]]:
+        """The present books of many markets, 500 per request."""
+        tokens = {_token(market.instruments[0].token_id, market): market for market in markets}
+        books = await clob.order_books(self._clob, list(tokens))
+        for token, market in tokens.items():
+            found = books.get(token)
+            yield (
+                market,
+                to_batch("market_data.book_events", list(book_rows(market, *found))) if found else None,
+            )
+
     async def get_resolutions(self, markets: Sequence[Market]) -> AsyncIterator[list[Resolution]]:
         """Where each market stands, one per page."""
         now = await self.now()

@@ -9,15 +9,22 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Host, Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pm_pipeline.sources.sandbox import clob, data_v2, gamma, kalshi, kalshi_ws
+from pm_pipeline.sources.sandbox import clob, clob_ws, data_v2, gamma, kalshi, kalshi_ws, polygon
 from pm_pipeline.sources.sandbox.faults import FaultMiddleware, Faults
 from pm_pipeline.sources.sandbox.wire import Refusal
 from pm_pipeline.sources.sandbox.world import World
 
 _VENUES: Final[tuple[tuple[Any, tuple[BaseRoute, ...], str, tuple[str, ...]], ...]] = (
     (gamma.error, tuple(gamma.ROUTES), "/gamma", ("gamma-api.polymarket.com",)),
-    (clob.error, tuple(clob.ROUTES), "/clob", ("clob.polymarket.com",)),
+    (
+        clob.error,
+        (*clob.ROUTES, *clob_ws.ROUTES),
+        "/clob",
+        ("clob.polymarket.com", "ws-subscriptions-clob.polymarket.com"),
+    ),
     (data_v2.error, tuple(data_v2.ROUTES), "/data", ("data-api.polymarket.com",)),
+    (polygon.subgraph_error, tuple(polygon.SUBGRAPH_ROUTES), "/goldsky", ("api.goldsky.com",)),
+    (polygon.rpc_error, tuple(polygon.RPC_ROUTES), "/polygon", ("polygon.invalid",)),
     (
         kalshi.error,
         (*kalshi.ROUTES, *kalshi_ws.ROUTES),

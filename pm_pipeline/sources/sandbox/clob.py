@@ -124,6 +124,7 @@ def book_json(world: World, token_id: str | None) -> dict[str, object] | None:
         "market": listed.condition_id,
         "asset_id": token_id,
         "timestamp": str(int(log.ts[np.searchsorted(log.ts, world.now, side="right") - 1]) // 1_000_000),
+        "hash": "",
         "bids": [{"price": text(p), "size": text(bids[p])} for p in sorted(bids)],
         "asks": [{"price": text(p), "size": text(asks[p])} for p in sorted(asks, reverse=True)],
         "min_order_size": text(listed.min_order_size),

@@ -30,10 +30,11 @@ _MAX_TRADES: Final = 1000
 _MAX_POSITIONS: Final = 500
 _USER_REACH: Final = 3 * 365 * DAY
 _DUST: Final = MICRO // 10
-_MAKERS: Final = tuple("0x" + sha256(f"maker:{n}".encode()).hexdigest()[:40] for n in range(3))
+MAKERS: Final = tuple("0x" + sha256(f"maker:{n}".encode()).hexdigest()[:40] for n in range(3))
+"""Addresses of those whose orders rest."""
 
 
-class _Row(NamedTuple):
+class Row(NamedTuple):
     """One row of the feed: a taker order, or (``maker`` > 0) one of the orders it met."""
 
     market: WorldMarket
@@ -58,10 +59,10 @@ class _Row(NamedTuple):
     @property
     def wallet(self) -> str:
         """The taker's address, or that of the maker."""
-        return str(self.trades.wallet[self.at]) if self.maker == 0 else _MAKERS[self.maker - 1]
+        return str(self.trades.wallet[self.at]) if self.maker == 0 else MAKERS[self.maker - 1]
 
 
-def _trade_json(row: _Row) -> dict[str, object]:
+def _trade_json(row: Row) -> dict[str, object]:
     listed, trades, at = row.market.market, row.trades, row.at
     outcome = listed.instrument(int(trades.outcome[at]))
     name = f"wallet-{row.wallet[2:8]}"
@@ -84,11 +85,12 @@ def _trade_json(row: _Row) -> dict[str, object]:
         "bio": "",
         "profile_image": "",
         "profile_image_optimized": "",
-        "transaction_hash": _transaction(row.market, at),
+        "transaction_hash": transaction(row.market, at),
     }
 
 
-def _transaction(market: WorldMarket, at: int) -> str:
+def transaction(market: WorldMarket, at: int) -> str:
+    """Hash of the transaction of a trade."""
     return "0x" + sha256(f"{market.native_id}:{at}".encode()).hexdigest()
 
 
@@ -119,7 +121,7 @@ def list_trades(request: Request) -> Response:
     chosen = world.polymarket.values() if selected is None else selected
     markets = sorted(chosen, key=lambda market: ordinals[market.native_id])
     order, feeds = _newest_first(world, markets, start, world.now if end is None else end)
-    rows: list[_Row] = []
+    rows: list[Row] = []
     after = (int(cursor["ts"]), int(cursor["sq"])) if "ts" in cursor else None
     last: tuple[int, int] | None = None
     for place, at in order:
@@ -129,7 +131,7 @@ def list_trades(request: Request) -> Response:
             sequence = -(ordinals[markets[place].native_id] * 10**8 + at * 4 + maker)
             if after is not None and (stamp, sequence) >= after:
                 continue
-            row = _Row(markets[place], trades, at, maker)
+            row = Row(markets[place], trades, at, maker)
             wanted = (user is None or row.wallet == user.lower()) and (
                 not side or row.buys == (side == "BUY")
             )
@@ -163,7 +165,7 @@ def _newest_first(
     return list(zip(all_places[order].tolist(), all_rows[order].tolist(), strict=True)), feeds
 
 
-def _amount_filter(request: Request) -> Callable[[_Row], bool]:
+def _amount_filter(request: Request) -> Callable[[Row], bool]:
     """Small rows are hidden unless ``filter_amount`` is lowered: below a cent of cash by default."""
     kind = request.query_params.get("filter_type", "CASH").upper()
     if kind not in {"CASH", "TOKENS"}:
@@ -173,7 +175,7 @@ def _amount_filter(request: Request) -> Callable[[_Row], bool]:
     except UnitError as broken:
         raise Refusal(400, "filter_amount must be a number", "filter_amount") from broken
 
-    def keep(row: _Row) -> bool:
+    def keep(row: Row) -> bool:
         amount = row.size
         if kind == "CASH":
             amount = amount * row.trades.price_of_named(row.at) // MICRO

@@ -8,7 +8,6 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from fnmatch import fnmatch
 from hashlib import sha256
 from typing import Any, Final, Self, TypeAlias
@@ -18,27 +17,12 @@ import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pm_pipeline.errors import UsageError, did_you_mean
+from pm_pipeline.sources.sandbox.fault_names import Fault
+from pm_pipeline.sources.sandbox.frame_faults import SPOILED, spoiling
 from pm_pipeline.sources.sandbox.wire import decode_cursor, encode_cursor
 
-PREFIXES: Final = ("/gamma", "/clob", "/data", "/kalshi")
+PREFIXES: Final = ("/gamma", "/clob", "/data", "/kalshi", "/goldsky", "/polygon")
 """Path prefixes that stand for the hosts on a loopback port."""
-
-
-class Fault(StrEnum):
-    """What can go wrong."""
-
-    RATE_LIMITED = "rate_limited"
-    RATE_LIMITED_WITH_WAIT = "rate_limited_with_wait"
-    SERVER_ERROR = "server_error"
-    UNAVAILABLE = "unavailable"
-    STALL = "stall"
-    CUT_BODY = "cut_body"
-    EMPTY_PAGE = "empty_page"
-    REPEATED_CURSOR = "repeated_cursor"
-    OUT_OF_ORDER = "out_of_order"
-    DUPLICATE_ROWS = "duplicate_rows"
-    STALE = "stale"
-    SEQUENCE_GAP = "sequence_gap"
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +175,7 @@ class FaultMiddleware:
         if fault is None:
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
-            sender = self._gapped(send) if fault is Fault.SEQUENCE_GAP else send
-            await self._app(scope, receive, sender)
+            await self._app(scope, receive, self._spoiled(send, fault))
         elif fault is Fault.STALL:
             await asyncio.sleep(self._faults.stall_s)
             await _respond(send, 504, b'{"error":"gateway timeout"}')
@@ -204,6 +187,12 @@ class FaultMiddleware:
             await self._app(scope, receive, _rewriting(send, fault, query))
         else:
             await self._app(scope, receive, send)
+
+    def _spoiled(self, send: Send, fault: Fault) -> Send:
+        """A channel whose frames go wrong: Kalshi's by a number that is lost, Polymarket's as planned."""
+        if fault is Fault.SEQUENCE_GAP:
+            return self._gapped(send)
+        return spoiling(send, fault, self._faults.dropped_delta) if fault in SPOILED else send
 
     def _gapped(self, send: Send) -> Send:
         """Lose one order book change, so that ``seq`` jumps."""
@@ -267,8 +256,15 @@ def _rewriting(send: Send, fault: Fault, query: _Query) -> Send:
 
 def _changed(body: bytes, fault: Fault, query: _Query) -> bytes:
     page = msgspec.json.decode(body)
-    key = _rows_key(page) if isinstance(page, dict) else None
-    if key is None:
-        return body
-    changed, rows = _PAGES[fault](page, page[key], query)
-    return msgspec.json.encode(changed | {key: rows})
+    return msgspec.json.encode(_page_spoiled(page, fault, query)) if isinstance(page, dict) else body
+
+
+def _page_spoiled(page: _Page, fault: Fault, query: _Query) -> _Page:
+    """The page with its first list changed; GraphQL has its lists within ``data``."""
+    key = _rows_key(page)
+    if key is not None:
+        changed, rows = _PAGES[fault](page, page[key], query)
+        return changed | {key: rows}
+    if isinstance(page.get("data"), dict):
+        return page | {"data": _page_spoiled(page["data"], fault, query)}
+    return page

@@ -176,6 +176,18 @@ def one_series(request: Request) -> Response:
     return answer({"series": series_json(market)})
 
 
+def series_fee_changes(request: Request) -> Response:
+    """``/series/fee_changes``: no series of this world has ever changed its fees."""
+    del request
+    return answer({"series_fee_change_arr": []})
+
+
+def event_fee_changes(request: Request) -> Response:
+    """``/events/fee_changes``: no event of this world overrides those of its series."""
+    _limit(request, 100, _MAX_ROWS)
+    return _page("event_fee_changes", [], None)
+
+
 def _events(world: World) -> list[tuple[WorldMarket, ...]]:
     return [children for key, children in world.by_event.items() if key.startswith(Venue.KALSHI)]
 
@@ -458,9 +470,11 @@ ROUTES: Final = [
     Route(BASE + "/exchange/status", exchange_status),
     Route(BASE + "/exchange/schedule", exchange_schedule),
     Route(BASE + "/series", list_series),
+    Route(BASE + "/series/fee_changes", series_fee_changes),
     Route(BASE + "/series/{series}", one_series),
     Route(BASE + "/series/{series}/markets/{ticker}/candlesticks", live_candles),
     Route(BASE + "/events", list_events),
+    Route(BASE + "/events/fee_changes", event_fee_changes),
     Route(BASE + "/events/{event}", one_event),
     Route(BASE + "/markets", list_markets),
     Route(BASE + "/markets/trades", list_trades),

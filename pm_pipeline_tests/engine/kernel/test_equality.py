@@ -1,5 +1,6 @@
 """The kernel against the plain Python beside it: the same books, the same touches, the same fills."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,18 +9,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pm_pipeline.engine import ExecutionConfig, Scenario
-from pm_pipeline.engine.execution import Execution, Refused, TakerMarket, Waiting, size_for_stake, value
-from pm_pipeline.engine.fees import FeeModel, FeeModelName, FillLeg, fee_model
-from pm_pipeline.engine.kernel import Code, Lane, Session, Stream, VenueRules, touches
-from pm_pipeline.engine.kernel.orders import REASONS
+from pm_pipeline.engine.kernel import Session, Stream, touches
+from pm_pipeline.engine.money.fees import FeeModel, FeeModelName, FillLeg, fee_model
+from pm_pipeline.engine.money.settlement import Settlement
 from pm_pipeline.engine.reasons import Reason
 from pm_pipeline.engine.scenarios import Terms
-from pm_pipeline.engine.tape import Kind, Tape, venue_order
+from pm_pipeline.engine.venue.books import open_book
+from pm_pipeline.engine.venue.execution import (
+    Execution,
+    Refused,
+    TakerMarket,
+    Waiting,
+    size_for_stake,
+    take,
+    value,
+)
+from pm_pipeline.engine.venue.tape import Kind, Tape, venue_order
 from pm_pipeline.markets import MICRO, Book, Level, Market, Side
 from pm_pipeline.markets.clock import FOREVER, SECOND, parse_time
 from pm_pipeline.markets.rules import RuleBook
 from pm_pipeline.warehouse import table
-from pm_pipeline.warehouse.arrays import GAP, LEVEL, RESET, BookLog
+from pm_pipeline.warehouse.arrays import ASK, BID, GAP, LEVEL, RESET, BookLog
 from pm_pipeline.warehouse.asof import MarketData
 from pm_pipeline.warehouse.replay import BookReplay
 from pm_pipeline_tests.engine.builders import CENT, market
@@ -30,31 +40,22 @@ T0 = parse_time("2026-08-20T00:00:00Z")
 LOT = CENT
 
 
-class OldMarket:
-    """Today's engine on a book log."""
+class PlainMarket:
+    """The rules of taking in a few lines of plain Python, with dictionaries for books; the truth to hold to.
 
-    def __init__(self, log: BookLog, of: Market, terms: Terms, minimum: int) -> None:
-        data = MarketData(of, lambda name: table(name).arrow.empty_table())
-        data.__dict__["book_log"] = log
-        self.tape = Tape(data, of.ticks, terms)
-        self.market = TakerMarket(
-            self.tape, terms, outcomes=2, min_order_size=minimum, lot=LOT, closed_at=FOREVER
-        )
+    What we took of a level stays taken until a message sets that level anew.
+    """
 
-
-class NewMarket:
-    """The same questions to the kernel; sizes for a stake and fees stay in Python."""
-
-    def __init__(self, log: BookLog, of: Market, terms: Terms, minimum: int) -> None:
-        stream = Stream.of(log, [(0, of.ticks)])
-        rules = VenueRules(min_size=0, lot=LOT, max_age=terms.config.max_quote_age)
-        self.session = Session(stream, rules, [Lane(depth=terms.depth)])
-        self.minimum = max(minimum, LOT)
+    def __init__(self, log: BookLog, terms: Terms, minimum: int) -> None:
+        self.log, self.terms, self.minimum = venue_order(log), terms, max(minimum, LOT)
+        self.replay = BookReplay(self.log, "ts")
+        self.read = 0
+        self.taken: dict[tuple[int, int], int] = {}
 
     def buy(self, outcome: int, stake: int, limit: int | None, at: int, model: FeeModel) -> tuple[Any, ...]:
-        levels = self.session.depth(Side.BUY, at, outcome=outcome, limit=limit)
-        if isinstance(levels, Code):
-            return (REASONS[levels],)
+        levels = self.levels(outcome, Side.BUY, at, limit)
+        if isinstance(levels, Reason):
+            return (levels,)
 
         def fee(taken: Any) -> int:
             return model.open_order().charge([FillLeg(x.price, x.size, Side.BUY) for x in taken])
@@ -64,27 +65,78 @@ class NewMarket:
         size = asked if levels[0].size >= asked else size_for_stake(levels, stake, LOT, fee)
         if asked < self.minimum or not size:
             return (Reason.BELOW_MIN_SIZE,)
-        return self._take(Side.BUY, outcome, size, limit, at, model)
+        return self.book(outcome, Side.BUY, take(levels, size), model)
 
     def sell(self, outcome: int, size: int, limit: int | None, at: int, model: FeeModel) -> tuple[Any, ...]:
         if size < self.minimum:
             return (Reason.BELOW_MIN_SIZE,)
-        levels = self.session.depth(Side.SELL, at, outcome=outcome, limit=limit)
-        if isinstance(levels, Code):
-            return (REASONS[levels],)
-        return self._take(Side.SELL, outcome, size, limit, at, model)
+        levels = self.levels(outcome, Side.SELL, at, limit)
+        if isinstance(levels, Reason):
+            return (levels,)
+        return self.book(outcome, Side.SELL, take(levels, size), model)
 
-    def _take(
-        self, side: Side, outcome: int, size: int, limit: int | None, at: int, model: FeeModel
-    ) -> tuple[Any, ...]:
-        number = self.session.take(side, size, at, outcome=outcome, limit=limit)
-        record = self.session.orders[0, number]
-        (legs,) = self.session.matches(number)
-        assert value([Level(leg.price, leg.size) for leg in legs], side) == int(record["cash"])
-        return int(record["filled"]), int(record["cash"]), model.open_order().charge(legs)
+    def levels(self, outcome: int, side: Side, at: int, limit: int | None) -> Reason | list[Level]:
+        read, self.read = self.read, int(np.searchsorted(self.log.ts, at, side="right"))
+        for n in range(read, self.read):
+            if self.log.kind[n] == LEVEL:
+                self.taken.pop((int(self.log.side[n]), int(self.log.price[n])), None)
+            else:
+                self.taken.clear()
+        book = self.replay.advance(at)
+        if book is None or not (book.bids or book.asks):
+            return Reason.BOOK_GAP
+        if at - int(self.log.ts[self.read - 1]) > self.terms.config.max_quote_age:
+            return Reason.STALE_QUOTE
+        mine = book.mirrored() if outcome else book
+        shown = mine.asks if side is Side.BUY else mine.bids
+        if not shown or not 0 < shown[0].price < MICRO:
+            return Reason.NO_QUOTE
+        found = []
+        for price, size in shown:
+            left = int(size * self.terms.depth) - self.taken.get(self.key(outcome, side, price), 0)
+            if (lots := left // LOT * LOT) > 0 and 0 < price < MICRO:
+                found.append(Level(price, lots))
+
+        def accepts(price: int) -> bool:
+            return limit is None or (price <= limit if side is Side.BUY else price >= limit)
+
+        if accepted := [level for level in found if accepts(level.price)]:
+            return accepted
+        first = found[0].price if found else shown[0].price
+        return Reason.NO_DEPTH if accepts(first) else Reason.PRICE_BEYOND_LIMIT
+
+    def book(self, outcome: int, side: Side, taken: Sequence[Level], model: FeeModel) -> tuple[Any, ...]:
+        for price, size in taken:
+            key = self.key(outcome, side, price)
+            self.taken[key] = self.taken.get(key, 0) + size
+        fee = model.open_order().charge([FillLeg(x.price, x.size, side) for x in taken])
+        return sum(x.size for x in taken), value(taken, side), fee
+
+    def key(self, outcome: int, side: Side, price: int) -> tuple[int, int]:
+        hit = ASK if (side is Side.BUY) != (outcome == 1) else BID
+        return hit, MICRO - price if outcome else price
 
 
-def old_answer(found: Execution | Refused | Waiting) -> tuple[Any, ...]:
+class KernelMarket:
+    """The engine's own way: the kernel's session behind the market that takes orders."""
+
+    def __init__(self, log: BookLog, of: Market, terms: Terms, minimum: int) -> None:
+        data = MarketData(of, lambda name: table(name).arrow.empty_table())
+        data.__dict__["book_log"] = log
+        self.tape = Tape(data, of.ticks, terms)
+        session = open_book(of, self.tape.log, data.trades, Settlement.of(None), RULES, terms, at=T0)
+        self.market = TakerMarket(
+            self.tape, terms, session, outcomes=2, min_order_size=minimum, lot=LOT, closed_at=FOREVER
+        )
+
+    def buy(self, outcome: int, stake: int, limit: int | None, at: int, model: FeeModel) -> tuple[Any, ...]:
+        return _answer(self.market.buy(outcome, stake, limit, at, model))
+
+    def sell(self, outcome: int, size: int, limit: int | None, at: int, model: FeeModel) -> tuple[Any, ...]:
+        return _answer(self.market.sell(outcome, size, limit, at, model.open_order()))
+
+
+def _answer(found: Execution | Refused | Waiting) -> tuple[Any, ...]:
     if isinstance(found, Execution):
         return found.size, found.cash, found.fee
     return (found.reason,)
@@ -141,18 +193,15 @@ def test_takers_get_the_same_from_both(
     of = market(key)
     terms = ExecutionConfig(fees=fees, lot=LOT).under(scenario)
     model = fee_model(RULES, of, T0, fees)
-    old, new = OldMarket(log, of, terms, minimum), NewMarket(log, of, terms, minimum)
+    plain, kernel = PlainMarket(log, terms, minimum), KernelMarket(log, of, terms, minimum)
     for action, outcome, amount, limit, after in sorted(asks, key=lambda ask: ask[4]):
         at = T0 + after
-        if action == "buy":
-            expected = old_answer(old.market.buy(outcome, amount, limit, at, model))
-            found = new.buy(outcome, amount, limit, at, model)
-        else:
-            expected = old_answer(old.market.sell(outcome, amount, limit, at, model.open_order()))
-            found = new.sell(outcome, amount, limit, at, model)
-        if old.tape.outcome(outcome).at(at) < 0 and found == (Reason.BOOK_GAP,):
-            found = (Reason.NO_QUOTE,)  # before its first price the tape does not know that a book is meant
-        assert found == expected
+        answers = [getattr(each, action)(outcome, amount, limit, at, model) for each in (plain, kernel)]
+        if kernel.tape.outcome(outcome).at(at) < 0 and answers[0] == (Reason.BOOK_GAP,):
+            answers[0] = (
+                Reason.NO_QUOTE,
+            )  # before its first price the tape does not know that a book is meant
+        assert answers[1] == answers[0]
 
 
 @settings(max_examples=60, deadline=None)
@@ -194,7 +243,7 @@ def test_touches_are_what_the_tape_is_made_of() -> None:
         ]
     )
     terms = ExecutionConfig().under(Scenario.BASE)
-    touch = OldMarket(log, market(), terms, 1).tape.outcome(0).touch
+    touch = KernelMarket(log, market(), terms, 1).tape.outcome(0).touch
     rows, bids, asks = touches(venue_order(log))
     assert touch.ts.tolist() == log.ts[rows].tolist()
     assert (touch.bid.tolist(), touch.ask.tolist()) == (bids.tolist(), asks.tolist())

@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 
 from pm_pipeline.engine import ExecutionConfig, Scenario
-from pm_pipeline.engine.execution import size_for_stake, value
-from pm_pipeline.engine.fees import fee_model
 from pm_pipeline.engine.kernel import (
     REASONS,
     Code,
@@ -22,14 +20,16 @@ from pm_pipeline.engine.kernel import (
     TimeInForce,
     VenueRules,
 )
+from pm_pipeline.engine.money.fees import fee_model
 from pm_pipeline.engine.reasons import Reason
+from pm_pipeline.engine.venue.execution import size_for_stake, value
 from pm_pipeline.markets import MICRO, Level, Side, TickRange, to_micro
 from pm_pipeline.markets.clock import SECOND
 from pm_pipeline.sources.sandbox.plans import TAPERED
 from pm_pipeline.warehouse.arrays import ASK, BID, LEVEL, RESET, BookLog
 from pm_pipeline_tests.engine.builders import market
 from pm_pipeline_tests.engine.kernel.scripts import CENT, CENTS, book_log
-from pm_pipeline_tests.engine.kernel.test_equality import LOT, RULES, NewMarket, OldMarket, old_answer
+from pm_pipeline_tests.engine.kernel.test_equality import LOT, RULES, KernelMarket, PlainMarket
 from pm_pipeline_tests.recorded import read_frames
 from pm_pipeline_tests.shared import SHARED, needs_shared
 
@@ -100,16 +100,12 @@ def test_takers_get_the_same_from_both_on_a_recorded_session(scenario: Scenario)
     of = market(f"kalshi:{ticker}", ticks=TAPERED)
     terms = ExecutionConfig(lot=LOT).under(scenario)
     model = fee_model(RULES, of, int(log.ts[0]))
-    old, new = OldMarket(log, of, terms, MICRO), NewMarket(log, of, terms, MICRO)
+    plain, kernel = PlainMarket(log, terms, MICRO), KernelMarket(log, of, terms, MICRO)
     rng, filled = np.random.default_rng(1), 0
     for at in np.linspace(int(log.ts[0]), int(log.ts[-1]), 150).astype(np.int64).tolist():
         outcome, amount = int(rng.integers(2)), int(rng.integers(MICRO, 3000 * MICRO))
-        if rng.random() < 0.5:
-            expected = old_answer(old.market.buy(outcome, amount, None, at, model))
-            found = new.buy(outcome, amount, None, at, model)
-        else:
-            expected = old_answer(old.market.sell(outcome, amount, None, at, model.open_order()))
-            found = new.sell(outcome, amount, None, at, model)
+        action = "buy" if rng.random() < 0.5 else "sell"
+        expected, found = (getattr(x, action)(outcome, amount, None, at, model) for x in (plain, kernel))
         assert found == expected
         filled += len(found) == 3
     assert filled > 100

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pm_pipeline.engine.fees import Liquidity
 from pm_pipeline.engine.kernel import (
     Code,
     FillEvidence,
@@ -24,6 +23,7 @@ from pm_pipeline.engine.kernel import (
     TimeInForce,
     VenueRules,
 )
+from pm_pipeline.engine.money.fees import Liquidity
 from pm_pipeline.errors import UsageError
 from pm_pipeline.markets import MICRO, Level, Side
 from pm_pipeline.markets.clock import SECOND

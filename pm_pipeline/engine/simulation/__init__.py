@@ -1,0 +1,1 @@
+"""One bankroll against many markets, event by event."""

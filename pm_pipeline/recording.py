@@ -1,0 +1,147 @@
+"""``bt record`` and ``bt import``: order books that no venue keeps, recorded or brought along."""
+
+import asyncio
+import json
+import signal
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from pm_pipeline.config import Settings
+from pm_pipeline.errors import PipelineError, UsageError
+from pm_pipeline.markets.keys import Venue
+from pm_pipeline.markets.market import Market
+from pm_pipeline.sources.connect import SourceMode, open_market_channel
+from pm_pipeline.sources.polymarket.books import SHOWN, require_all
+from pm_pipeline.sources.polymarket.recorder import MOST_TOKENS, Recorder, Status, Terms, the_only_recorder
+from pm_pipeline.sources.polymarket.segments import Rotation
+from pm_pipeline.universe import choose, universe_of
+from pm_pipeline.warehouse.catalog import Catalog
+from pm_pipeline.warehouse.lake import Lake
+
+
+@click.command()
+@click.argument("venue", type=click.Choice([Venue.POLYMARKET.value]))
+@click.option("-m", "--market", "markets", multiple=True, help="any id; repeatable [the universe]")
+@click.option(
+    "--tokens-per-connection",
+    type=click.IntRange(1, MOST_TOKENS),
+    default=Terms().tokens_per_connection,
+    show_default=True,
+    help="markets on one WebSocket",
+)
+@click.option("--sync-s", type=click.FloatRange(0.05), default=1.0, show_default=True, help="between fsyncs")
+@click.option("--rotate-mb", type=click.IntRange(1), default=256, show_default=True, help="size of a segment")
+@click.option("--rotate-s", type=click.FloatRange(1), default=3600.0, show_default=True, help="its age")
+@click.option(
+    "--status-s", type=click.FloatRange(0.05), default=10.0, show_default=True, help="between lines"
+)
+@click.option("--json", "as_json", is_flag=True, help="status lines as JSON")
+def record(
+    venue: str,
+    markets: tuple[str, ...],
+    tokens_per_connection: int,
+    sync_s: float,
+    rotate_mb: int,
+    rotate_s: float,
+    status_s: float,
+    as_json: bool,
+) -> None:
+    """Record the order books of VENUE until interrupted (Ctrl-C or SIGTERM).
+
+    A frame counts as acknowledged in the status line once it is on the disk: then neither a kill nor a power
+    cut takes it away. The asset `recorded_books` turns the frames into books.
+    """
+    settings = Settings.from_environment()
+    tokens = [str(market.instruments[0].token_id) for market in recorded_markets(settings, markets)]
+    terms = Terms(
+        tokens_per_connection=tokens_per_connection,
+        rotation=Rotation(bytes=rotate_mb << 20, seconds=rotate_s, sync_seconds=sync_s),
+    )
+
+    def show(status: Status) -> None:
+        click.echo(json.dumps(asdict(status)) if as_json else f"{settings.label}: {status}")
+
+    with the_only_recorder(settings.frames_dir):
+        asyncio.run(_record(settings, tokens, terms, status_s, show))
+
+
+@click.command("import")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-m", "--market", "markets", multiple=True, help="only these markets; repeatable [the catalog]")
+def import_books(files: tuple[Path, ...], markets: tuple[str, ...]) -> None:
+    """Import recorded order books: hourly PMXT Parquet files, or frames as lines of JSON.
+
+    Give consecutive hours at once: a book goes on from one to the next. Only markets of the catalog are read.
+    """
+    from pm_pipeline.sources.polymarket.archives import import_files
+
+    settings = Settings.from_environment()
+    lake = Lake(settings.lake_dir)
+    catalog = Catalog(lake)
+    wanted = [catalog.find(name) for name in markets] or catalog.markets().values()
+    imported = import_files(lake, files, wanted, now=time.time_ns())
+    click.echo(f"{settings.label}: {imported.messages} messages of {len(imported.taken)} markets imported")
+    for taken in imported.taken[:SHOWN]:
+        coverage = taken.coverage
+        held = f"{coverage.rows} rows, {coverage.gaps} gaps"
+        click.echo(f"  {taken.market_key}: {held}  {coverage.reason}".rstrip())
+    require_all(imported.taken)
+    if not imported.taken:
+        raise UsageError("the files hold no market of the catalog; `bt fetch -m` reads it, then import again")
+
+
+def recorded_markets(settings: Settings, names: Iterable[str]) -> list[Market]:
+    """The markets that are meant: those named, else what trades of the universe.
+
+    Raises
+    ------
+    UsageError
+        where none of them has a token at Polymarket.
+    """
+    catalog = Catalog(Lake(settings.lake_dir))
+    found: Sequence[Market] = [catalog.find(name) for name in names]
+    if not found:
+        chosen = choose(universe_of(settings), catalog.markets().values())
+        found = [market for market in chosen if market.traded_until is None]
+    found = [m for m in found if m.key.venue is Venue.POLYMARKET and m.instruments[0].token_id]
+    if not found:
+        raise UsageError("no market to record: the catalog has none that trades; `bt fetch` reads it")
+    return list(dict.fromkeys(found))
+
+
+async def _record(
+    settings: Settings, tokens: Sequence[str], terms: Terms, status_s: float, show: Callable[[Status], None]
+) -> None:
+    from pm_pipeline.sources.sandbox.app import build_app
+    from pm_pipeline.sources.sandbox.serve import load_world
+
+    in_process = settings.source is SourceMode.SANDBOX and settings.sandbox_url is None
+    async with open_market_channel(
+        settings.source,
+        sandbox_app=build_app(load_world(settings.sandbox_world)) if in_process else None,
+        sandbox_url=settings.sandbox_url,
+        contact=settings.contact,
+    ) as (http, url):
+        recorder = Recorder(http, url, tokens, settings.frames_dir, terms)
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+
+        async def tell() -> None:
+            while True:
+                await asyncio.sleep(status_s)
+                show(recorder.status())
+
+        telling = asyncio.create_task(tell())
+        try:
+            show(await recorder.run(stop))
+        except PipelineError:
+            show(recorder.status())
+            raise
+        finally:
+            telling.cancel()

@@ -1,0 +1,20 @@
+"""The names of the faults that the sandbox knows."""
+
+from enum import StrEnum
+
+
+class Fault(StrEnum):
+    """What can go wrong."""
+
+    RATE_LIMITED = "rate_limited"
+    RATE_LIMITED_WITH_WAIT = "rate_limited_with_wait"
+    SERVER_ERROR = "server_error"
+    UNAVAILABLE = "unavailable"
+    STALL = "stall"
+    CUT_BODY = "cut_body"
+    EMPTY_PAGE = "empty_page"
+    REPEATED_CURSOR = "repeated_cursor"
+    OUT_OF_ORDER = "out_of_order"
+    DUPLICATE_ROWS = "duplicate_rows"
+    STALE = "stale"
+    SEQUENCE_GAP = "sequence_gap"

@@ -1,6 +1,7 @@
 """Strategies side by side: base figures with their pessimistic … optimistic band."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from rich.table import Table
 from rich.text import Text
@@ -34,7 +35,11 @@ def terminal_table(run: RunReport, names: Sequence[str] = SUMMARY) -> Table:
     return table
 
 
-def markdown_table(run: RunReport, names: Sequence[str] = SUMMARY) -> str:
+GLANCE: Final = tuple(name for name in SUMMARY if name not in {"win_rate", "profit_factor", "total_return"})
+"""What the metadata of a materialisation shows: Dagster hides a text of 1,000 characters behind a link."""
+
+
+def markdown_table(run: RunReport, names: Sequence[str] = GLANCE) -> str:
     """The comparison in Markdown: a row per strategy, a column per figure; for metadata."""
     lines = [
         f"**{run.world}** · base [pessimistic … optimistic]",

@@ -175,7 +175,11 @@ def entry(market: Recorded, pick: Pick, terms: Terms) -> Fill | str:
         while price * size + fee_of(max(t, arrival), price, size) > STAKE:
             size -= lot
         cost = (price * size).quantize(MICRO, ROUND_CEILING)
-        fee, payout = fee_of(max(t, arrival), price, size), size * pick.wins
+        fee = fee_of(max(t, arrival), price, size)
+        if fee_of.takes_shares(max(t, arrival)):
+            withheld = (fee * size / cost).quantize(MICRO, ROUND_CEILING)
+            size, cost = size - withheld, cost - fee
+        payout = size * pick.wins
         return Fill(max(t, arrival), price, size, cost, fee, payout, payout - cost - fee)
     return "stale_quote" if before and before[0][1] is not None else "no_quote"
 
@@ -212,10 +216,17 @@ def _offer(quote: Quote, tick: Decimal, half_spread: Decimal) -> Decimal | None:
 
 
 class FeeOf:
-    """``shares * rate * p * (1 - p)``, rounded to ``step``; nothing before ``since``."""
+    """``shares * rate * p * (1 - p)``, rounded to ``step``; nothing before ``since``.
 
-    def __init__(self, rate: str, step: str, rounding: str, since: float = 0) -> None:
+    Before ``cash_since`` a buyer's fee was kept back in shares, at the price of the match.
+    """
+
+    def __init__(self, rate: str, step: str, rounding: str, since: float = 0, cash_since: float = 0) -> None:
         self._rate, self._step, self._rounding, self.since = Decimal(rate), Decimal(step), rounding, since
+        self._cash_since = cash_since
+
+    def takes_shares(self, t: float) -> bool:
+        return t < self._cash_since
 
     def __call__(self, t: float, price: Decimal, size: Decimal) -> Decimal:
         fee = size * self._rate * price * (1 - price) if t >= self.since else Decimal(0)
@@ -223,9 +234,13 @@ class FeeOf:
 
 
 POLYMARKET_FEES = FeeOf(
-    "0.05", "0.00001", ROUND_FLOOR, datetime.fromisoformat("2026-03-30T00:00Z").timestamp()
+    "0.05",
+    "0.00001",
+    ROUND_FLOOR,
+    datetime.fromisoformat("2026-03-30T00:00Z").timestamp(),
+    datetime.fromisoformat("2026-04-28T00:00Z").timestamp(),
 )
-"""Charged on weather markets from 30 March 2026."""
+"""Charged on weather markets from 30 March 2026; in dollars since the second exchange."""
 
 KALSHI_FEES = FeeOf("0.07", "0.01", ROUND_CEILING)
 """Up to the whole cent, in December 2025."""

@@ -49,7 +49,8 @@ def connect(lake: Lake, tables: Iterable[str] | None = None) -> duckdb.DuckDBPyC
     """An in-memory connection with a view per table (all of them by default) over its partition files.
 
     A view sees partitions that are written later, unless the table had none at all when it was made.
-    A query that runs in the very moment in which one of its partitions is replaced may fail; ask again.
+    DuckDB opens a file twice: a query in the very moment in which one of its partitions is replaced may fail,
+    or mix its old and new rows; ask again. :meth:`Lake.read`, which assets use, opens a file once.
     """
     lake.require_current()
     connection = duckdb.connect()

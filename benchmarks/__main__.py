@@ -4,6 +4,8 @@ import sys
 
 from benchmarks import (
     backfill,
+    bars,
+    catalog,
     first_result,
     ingest,
     points,
@@ -18,8 +20,10 @@ from benchmarks import (
 BENCHMARKS = {
     "second_run": second_run,
     "backfill": backfill,
+    "catalog": catalog,
     "first_result": first_result,
     "ingest": ingest,
+    "bars": bars,
     "replay": replay,
     "replay_parquet": replay_parquet,
     "replay_parquet_sweep": replay_parquet_sweep,

@@ -102,8 +102,8 @@ def ours(bodies: Sequence[bytes]) -> Any:
     import pyarrow as pa
 
     from pm_pipeline.markets.keys import MarketKey, Venue
-    from pm_pipeline.sources.polymarket.fills import to_rows
-    from pm_pipeline.sources.polymarket.goldsky import DECODER, to_events
+    from pm_pipeline.sources.polymarket.onchain.fills import to_rows
+    from pm_pipeline.sources.polymarket.onchain.goldsky import DECODER, to_events
 
     outcome_of = {token: outcome for outcome, token in enumerate(TOKENS)}
     key = MarketKey(Venue.POLYMARKET, "654414")

@@ -9,7 +9,8 @@ import os
 import shutil
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -21,11 +22,14 @@ from rich.console import Console
 from rich.table import Table
 
 from pm_pipeline.config import Settings, read_yaml
+from pm_pipeline.doctor import doctor
 from pm_pipeline.errors import PipelineError, UsageError
 from pm_pipeline.markets.keys import MarketKey
 from pm_pipeline.recording import import_books, record
+from pm_pipeline.wallets import wallet
 
 PLATFORMS: Final = {"poly": "polymarket", "polymarket": "polymarket", "kalshi": "kalshi"}
+EXTRAS: Final = ("onchain", "holders", "bars", "reconcile")
 DAY: Final = click.DateTime(["%Y-%m-%d"])
 HOME_CONFIG: Final = "telemetry:\n  enabled: false\n"
 
@@ -53,8 +57,10 @@ def main() -> None:
     stamina.instrumentation.set_on_retry_hooks([])  # what failed for good says how often it was tried
 
 
+main.add_command(doctor)
 main.add_command(record)
 main.add_command(import_books)
+main.add_command(wallet)
 
 
 @main.command()
@@ -108,21 +114,33 @@ def backtest(
 
 
 @main.command()
-@click.option("-m", "--market-id", "markets", multiple=True, help="key, slug or native id; repeatable")
+@click.option(
+    "-m",
+    "--market-id",
+    "markets",
+    multiple=True,
+    help="key, native id, slug, page, condition id or token id; repeatable",
+)
 @click.option("--platform", type=click.Choice(sorted(PLATFORMS)), help="poly or kalshi")
 @click.option("--series", multiple=True, help="series ticker or slug; repeatable")
 @click.option("--from", "start", type=DAY, metavar="DAY", help="scheduled to close on this day or later")
 @click.option("--to", "end", type=DAY, metavar="DAY", help="scheduled to close on this day or earlier")
+@click.option("--with", "also", multiple=True, type=click.Choice(EXTRAS), help="more than the market data")
 def fetch(
     markets: tuple[str, ...],
     platform: str | None,
     series: tuple[str, ...],
     start: datetime | None,
     end: datetime | None,
+    also: tuple[str, ...],
 ) -> None:
-    """Read markets from their venues into the lake, and nothing else."""
+    """Read markets from their venues into the lake, and nothing else.
+
+    --with onchain: fills on the chain; holders: the largest of each outcome; bars: one-minute bars of the
+    trades; reconcile: what sources say of the same thing, compared.
+    """
     filters = _filters(markets, platform, series, start, end)
-    _run("fetch", {"universe": filters} if filters else {})
+    _run("fetch", {"universe": filters} if filters else {}, also)
     settings = Settings.from_environment()
     click.echo(f"{settings.label}: the lake is {settings.lake_dir}")
 
@@ -259,17 +277,24 @@ def dagster_home() -> Path:
     return home
 
 
-def _run(job: str, asked: dict[str, Any]) -> str:
+def _run(job: str, asked: dict[str, Any], also: tuple[str, ...] = ()) -> str:
     """Execute a job of the code location in this process, with progress on the terminal; the run's id."""
+    from pm_pipeline.definitions import run_job
+
+    with dagster_records():
+        return run_job(job, asked, also)
+
+
+@contextmanager
+def dagster_records() -> Iterator[None]:
+    """A block in which jobs run in this process: DAGSTER_HOME is ready, and what breaks it is explained."""
     from dagster import DagsterExecutionInterruptedError
     from sqlalchemy.exc import SQLAlchemyError
-
-    from pm_pipeline.definitions import run_job
 
     home = dagster_home()
     logging.getLogger("dagster").setLevel(logging.ERROR)
     try:
-        return run_job(job, asked)
+        yield
     except DagsterExecutionInterruptedError:
         raise click.Abort from None
     except (SQLAlchemyError, OSError) as error:
@@ -326,7 +351,9 @@ def _filters(
 
 
 def _venue_of(name: str) -> str:
-    """The venue of a market or series: that of a key; else Kalshi's tickers are the ones in capitals."""
+    """The venue of a market or series: that of a key or page; else Kalshi's tickers are those in capitals."""
+    if "/" in name:
+        return "kalshi" if "kalshi.com/" in name.lower() else "polymarket"
     if ":" in name:
         return str(MarketKey.parse(name).venue)
     return "kalshi" if name.isupper() else "polymarket"

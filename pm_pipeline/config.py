@@ -22,6 +22,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from pm_pipeline.errors import UsageError, did_you_mean
 from pm_pipeline.markets.rules import KalshiBalance
 from pm_pipeline.sources.connect import FillsFrom, SourceMode
+from pm_pipeline.sources.polymarket.endings.resolutions import Asked
 
 
 class Settings(BaseSettings):
@@ -45,7 +46,13 @@ class Settings(BaseSettings):
     onchain: FillsFrom = Field(
         FillsFrom.AUTO, description="where on-chain fills are read: auto, goldsky, node or files"
     )
+    resolutions: Asked = Field(
+        Asked.AUTO, description="whom to ask how a Polymarket market ended: auto, or all sources about each"
+    )
     polygon_rpc: SecretStr | None = Field(None, description="address of a Polygon node, with its key")
+    harmless_fields: str = Field(
+        "", description="new fields of a venue's answers that may pass, as the error names them; `*` for any"
+    )
     polygon_logs: Path | None = Field(None, description="file or folder of exchange logs of Polygon")
 
     @classmethod

@@ -15,9 +15,15 @@ from pm_pipeline.errors import PipelineError, UsageError
 from pm_pipeline.markets.keys import Venue
 from pm_pipeline.markets.market import Market
 from pm_pipeline.sources.connect import SourceMode, open_market_channel
-from pm_pipeline.sources.polymarket.books import SHOWN, require_all
-from pm_pipeline.sources.polymarket.recorder import MOST_TOKENS, Recorder, Status, Terms, the_only_recorder
-from pm_pipeline.sources.polymarket.segments import Rotation
+from pm_pipeline.sources.polymarket.books.ingest import SHOWN, require_all
+from pm_pipeline.sources.polymarket.books.recorder import (
+    MOST_TOKENS,
+    Recorder,
+    Status,
+    Terms,
+    the_only_recorder,
+)
+from pm_pipeline.sources.polymarket.books.segments import Rotation
 from pm_pipeline.universe import choose, universe_of
 from pm_pipeline.warehouse.catalog import Catalog
 from pm_pipeline.warehouse.lake import Lake
@@ -77,7 +83,7 @@ def import_books(files: tuple[Path, ...], markets: tuple[str, ...]) -> None:
 
     Give consecutive hours at once: a book goes on from one to the next. Only markets of the catalog are read.
     """
-    from pm_pipeline.sources.polymarket.archives import import_files
+    from pm_pipeline.sources.polymarket.books.archives import import_files
 
     settings = Settings.from_environment()
     lake = Lake(settings.lake_dir)

@@ -1,6 +1,6 @@
 """The universe: which markets to follow, chosen by filters in YAML."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import date
 from pathlib import Path
 from typing import Final, Self
@@ -15,6 +15,8 @@ from pm_pipeline.markets.market import Market
 from pm_pipeline.markets.units import MICRO
 from pm_pipeline.sources.adapter import Selection
 from pm_pipeline.sources.connect import SourceMode
+from pm_pipeline.sources.polymarket.catalog import names
+from pm_pipeline.sources.polymarket.catalog.names import NameKind
 
 VENUES: Final = (Venue.POLYMARKET, Venue.KALSHI)
 """Venues with a client."""
@@ -26,7 +28,9 @@ class MarketFilter(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     venue: Venue = Field(description="polymarket or kalshi")
-    ids: tuple[str, ...] = Field((), description="market keys, or any id by which the venue knows a market")
+    ids: tuple[str, ...] = Field(
+        (), description="market keys, or any name by which the venue knows a market: see docs"
+    )
     series: tuple[str, ...] = Field((), description="Kalshi series tickers or Gamma series slugs")
     category: str | None = Field(None, description="the venue's category")
     tags: tuple[str, ...] = Field((), description="any of these tags")
@@ -44,16 +48,19 @@ class MarketFilter(BaseModel):
     @model_validator(mode="after")
     def _ids_of_the_venue(self) -> Self:
         for name in self.ids:
-            if ":" in name and MarketKey.parse(name).venue is not self.venue:
+            if self.venue is Venue.POLYMARKET:
+                names.parse(name)
+            elif "/" in name:
+                raise ValueError(f"{name!r} is a page; {self.venue} names its markets by ticker")
+            elif ":" in name and MarketKey.parse(name).venue is not self.venue:
                 raise ValueError(f"{name!r} is no market of {self.venue}")
         return self
 
     def selection(self) -> Selection:
         """What to ask the venue for; it may give more than the filter wants."""
-        native = [MarketKey.parse(name).native_id if ":" in name else name for name in self.ids]
         return Selection(
             venue=self.venue,
-            ids=tuple(native),
+            ids=tuple(map(_native, self.ids)),
             series=self.series,
             category=self.category,
             tags=self.tags,
@@ -66,21 +73,43 @@ class MarketFilter(BaseModel):
     def choose(self, markets: Iterable[Market]) -> list[Market]:
         """The markets that the filter wants, in order of their keys."""
         wanted = self.selection()
-        chosen = (
-            market
-            for market in markets
-            if market.key.venue is self.venue and self._names(market) and wanted.holds(market)
-        )
+        of_venue = [market for market in markets if market.key.venue is self.venue]
+        named = self._named(of_venue)
+        chosen = (market for market in of_venue if named(market) and wanted.holds(market))
         return sorted(chosen, key=lambda market: market.key)[: self.limit]
 
-    def _names(self, market: Market) -> bool:
-        return not self.ids or not {
-            str(market.key),
-            market.key.native_id,
-            market.slug,
-            market.condition_id,
-            *(instrument.token_id for instrument in market.instruments),
-        }.isdisjoint(self.ids)
+    def later_knowledge(self) -> tuple[str, ...]:
+        """The filters that rest on what was only known afterwards."""
+        return ("min_volume_usd",) if self.min_volume_usd else ()
+
+    def _named(self, markets: Iterable[Market]) -> Callable[[Market], bool]:
+        """Whether a market bears one of the ids; a slug that no market bears is that of an event."""
+        if not self.ids:
+            return lambda market: True
+        if self.venue is not Venue.POLYMARKET:
+            native = set(map(_native, self.ids))
+            return lambda market: market.key.native_id in native
+        given = {names.parse(name) for name in self.ids}
+        slugs = {market.slug for market in markets}
+        of_market = {name.text for name in given if name.kind is not NameKind.EVENT_SLUG}
+        of_event = {
+            name.text
+            for name in given
+            if name.kind is NameKind.EVENT_SLUG or (name.kind is NameKind.SLUG and name.text not in slugs)
+        }
+        return lambda market: market.event_slug in of_event or not of_market.isdisjoint(_ids(market))
+
+
+def _ids(market: Market) -> Iterable[str]:
+    """Everything but its key that names a Polymarket market, in the venue's spelling."""
+    own = (market.key.native_id, market.slug, market.condition_id, market.question_id)
+    assets = (asset for outcome in market.instruments for asset in (outcome.token_id, outcome.position_id))
+    return (name for name in (*own, *assets) if name)
+
+
+def _native(name: str) -> str:
+    """The venue's own id in a key; other names, such as pages, as they are."""
+    return MarketKey.parse(name).native_id if ":" in name and "/" not in name else name
 
 
 class Universe(BaseModel):
@@ -94,6 +123,10 @@ class Universe(BaseModel):
     def everything(cls) -> Self:
         """Every market of every venue: right for a sandbox, far too much for the live venues."""
         return cls(markets=tuple(MarketFilter(venue=venue) for venue in VENUES))
+
+    def later_knowledge(self) -> tuple[str, ...]:
+        """The filters of the universe that rest on what was only known afterwards."""
+        return tuple(sorted({name for wanted in self.markets for name in wanted.later_knowledge()}))
 
     @classmethod
     def read(cls, path: Path) -> Self:

@@ -19,6 +19,7 @@ from pm_pipeline import cli
 from pm_pipeline.cli import dagster_home, main
 from pm_pipeline.errors import UsageError
 from pm_pipeline.warehouse.schema import SCHEMA_VERSION
+from pm_pipeline_tests.small_world import load_world
 from pm_pipeline_tests.workdir import Workdir
 
 ROOT = Path(__file__).parents[1]
@@ -31,8 +32,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
     """The jobs that the command would start, with what it asks of them."""
     heard: Asked = []
 
-    def run(job: str, plan: dict[str, Any]) -> str:
-        heard.append((job, plan))
+    def run(job: str, plan: dict[str, Any], also: tuple[str, ...] = ()) -> str:
+        heard.append((job, plan | ({"also": also} if also else {})))
         return "run"
 
     monkeypatch.setattr(cli, "_run", run)
@@ -174,6 +175,11 @@ def test_a_bad_environment_is_refused_with_a_lesson(
             [{"venue": "kalshi", "ids": ["KXA-B"]}, {"venue": "polymarket", "ids": ["polymarket:7"]}],
         ),
         (["-m", "UP", "--platform", "poly"], [{"venue": "polymarket", "ids": ["UP"]}]),
+        (
+            ["-m", "https://polymarket.com/event/X"],
+            [{"venue": "polymarket", "ids": ["https://polymarket.com/event/X"]}],
+        ),
+        (["-m", "kalshi.com/markets/kxa"], [{"venue": "kalshi", "ids": ["kalshi.com/markets/kxa"]}]),
         (["--series", "KXHIGHNY"], [{"venue": "kalshi", "series": ["KXHIGHNY"]}]),
         (
             ["--series", "nyc-daily-weather", "--from", "2026-06-01"],
@@ -193,6 +199,50 @@ def test_what_is_named_decides_which_venues_are_asked(
 ) -> None:
     assert empty.bt("fetch", *words).exit_code == 0
     assert asked == [("fetch", {"universe": filters} if filters else {})]
+
+
+def test_a_market_is_fetched_by_every_kind_of_name(empty: Workdir) -> None:
+    listed = load_world().market("polymarket:" + next(iter(load_world().polymarket))).market
+    assert listed.slug == WON
+    outcome = listed.instruments[1]
+    for name in (
+        listed.key.native_id,
+        listed.slug,
+        str(listed.key),
+        f"https://polymarket.com/event/{WON}",
+        f"https://polymarket.com/event/{WON}/{WON}?tid=1",
+        f"polymarket.com/market/{WON}",
+        listed.condition_id,
+        listed.question_id,
+        outcome.token_id,
+        outcome.position_id,
+    ):
+        assert name is not None
+        found = empty.bt("fetch", "--platform", "poly", "--market-id", name)
+        assert found.exit_code == 0, found.output
+        assert "SANDBOX SMALL_WORLD: 1 markets" in found.output
+        assert [row["market_key"] for row in empty.rows("catalog.markets")] == [str(listed.key)]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("small-wom-2026-06-25", "Polymarket has no market 'small-wom-2026-06-25'; did you mean 'small-won-"),
+        ("https://polymarket.com/event/small-wom-2026-06-25", "; did you mean 'small-won-2026-06-25'"),
+        ("https://polymarket.com/event/small", "com/event/small'; the search finds small-"),
+        ("999", "Polymarket has no market '999'"),
+        ("0x" + "0" * 64, "asked for as condition id or question id"),
+        ("1" * 77, "asked for as token id or position id"),
+        ("0x" + "ab" * 31, "is the id of a combo"),
+        ("0x" + "ab" * 30, "is no condition id: that is 0x and 64 hex digits"),
+        ("0x" + "ab" * 20, "is the address of a wallet"),
+        ("https://polymarket.com/@somebody", "is no page of a market"),
+    ],
+)
+def test_a_name_that_no_market_bears_is_explained(empty: Workdir, name: str, message: str) -> None:
+    found = empty.bt("fetch", "--platform", "poly", "--market-id", name)
+    assert (found.exit_code, message in found.output) == (2, True), found.output
+    assert empty.lake.partitions("catalog.markets") == []
 
 
 def test_the_command_line_comes_before_the_file(empty: Workdir, asked: Asked, tmp_path: Path) -> None:
@@ -384,7 +434,7 @@ def test_a_full_disk_is_a_sentence_and_leaves_the_lake_whole(backtested: Workdir
 
 
 def test_an_interrupted_run_ends_without_a_traceback(empty: Workdir, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(job: str, asked: dict[str, Any]) -> str:
+    def interrupted(job: str, asked: dict[str, Any], also: tuple[str, ...]) -> str:
         raise DagsterExecutionInterruptedError
 
     monkeypatch.setattr("pm_pipeline.definitions.run_job", interrupted)
@@ -396,3 +446,31 @@ def test_json_on_the_output_progress_on_the_other(fetched: Workdir) -> None:
     found = fetched.bt("backtest", "-s", "favourite", "-m", WON, "--json")
     assert json.loads(found.stdout)["strategies"][0]["strategy"] == "favourite"
     assert "favourite: 1 of 1 markets computed" in found.stderr
+
+
+def test_fetch_makes_and_reads_more_when_asked_and_in_the_order_that_the_job_has(asked: Asked) -> None:
+    from pm_pipeline.defs.backtest import jobs
+
+    assert tuple(jobs.EXTRAS) == cli.EXTRAS
+    assert (
+        CliRunner().invoke(main, ["fetch", "-m", WON, "--with", "bars", "--with", "onchain"]).exit_code == 0
+    )
+    ((job, plan),) = asked
+    assert (job, plan["also"]) == ("fetch", ("bars", "onchain"))
+
+
+def test_fetch_with_everything_fills_the_tables_of_one_market(empty: Workdir) -> None:
+    words = [word for name in cli.EXTRAS for word in ("--with", name)]
+    found = empty.bt("fetch", "-m", WON, *words)
+    assert found.exit_code == 0, found.output
+    for table in ("wallet_fills", "holders", "trade_bars"):
+        assert len(empty.rows(f"market_data.{table}")) > 0, table
+    verdicts = {row["rule"]: row["verdict"] for row in empty.rows("ops.reconciliation")}
+    assert "conflicts" not in verdicts.values()
+    assert "trades_against_chain" in verdicts
+
+
+def test_what_cannot_be_fetched_beside_is_refused_with_what_can(empty: Workdir) -> None:
+    found = empty.bt("fetch", "-m", WON, "--with", "candels")
+    assert found.exit_code == 2
+    assert "'onchain', 'holders', 'bars', 'reconcile'" in found.output

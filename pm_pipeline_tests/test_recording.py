@@ -15,12 +15,12 @@ from pm_pipeline.defs.resources import Workspace
 from pm_pipeline.markets.keys import Venue
 from pm_pipeline.markets.market import Market
 from pm_pipeline.sources.book_log import BOOKS
-from pm_pipeline.sources.polymarket.archives import LAYOUTS
-from pm_pipeline.sources.polymarket.recorder import MOST_TOKENS, Terms, the_only_recorder
-from pm_pipeline.sources.polymarket.segments import segments
+from pm_pipeline.sources.polymarket.books.archives import LAYOUTS
+from pm_pipeline.sources.polymarket.books.recorder import MOST_TOKENS, Terms, the_only_recorder
+from pm_pipeline.sources.polymarket.books.segments import segments
 from pm_pipeline.universe import Universe
 from pm_pipeline_tests.processes import ROOT
-from pm_pipeline_tests.sources.polymarket.test_frames import book, change
+from pm_pipeline_tests.sources.polymarket.books.test_frames import book, change
 from pm_pipeline_tests.workdir import Workdir
 
 PAGE = (ROOT / "docs" / "polymarket.md").read_text()
@@ -30,8 +30,8 @@ PAGE = (ROOT / "docs" / "polymarket.md").read_text()
 def listed(empty: Workdir) -> Workdir:
     """An empty lake with the catalog of the small world."""
     workspace = Workspace()
-    now, markets, fees = asyncio.run(read_catalog(workspace, Universe.everything()))
-    write_catalog(workspace, ["2026-06-30"], now, markets, fees)
+    reading = asyncio.run(read_catalog(workspace, Universe.everything()))
+    write_catalog(workspace, ["2026-06-30"], reading)
     return empty
 
 
@@ -82,7 +82,7 @@ def test_a_full_disk_ends_the_recorder_with_its_reason(
     def fail(descriptor: int, data: bytes) -> int:
         raise OSError(28, "no space left on device")
 
-    monkeypatch.setattr("pm_pipeline.sources.polymarket.segments.os.write", fail)
+    monkeypatch.setattr("pm_pipeline.sources.polymarket.books.segments.os.write", fail)
     result = listed.bt("record", "polymarket", "--sync-s", "0.05")
     assert result.exit_code == 1
     assert "the disk is full; free some space and run again" in result.output

@@ -8,8 +8,8 @@ import pytest
 from pm_pipeline.config import Settings
 from pm_pipeline.errors import UsageError
 from pm_pipeline.markets.clock import parse_time
-from pm_pipeline.markets.keys import Venue
-from pm_pipeline.markets.market import Market
+from pm_pipeline.markets.keys import MarketKey, Venue
+from pm_pipeline.markets.market import Instrument, Market
 from pm_pipeline.markets.units import MICRO
 from pm_pipeline.universe import MarketFilter, Universe, choose, universe_of
 from pm_pipeline_tests.small_world import load_world
@@ -147,3 +147,55 @@ def test_a_venue_is_never_followed_whole(monkeypatch: pytest.MonkeyPatch, source
     monkeypatch.setenv("PM_SOURCE", source)
     with pytest.raises(UsageError, match=r"set PM_UNIVERSE to a file like examples/universe\.yaml"):
         universe_of(Settings.from_environment())
+
+
+EVENT = [
+    replace(
+        MARKETS[0],
+        key=MarketKey(Venue.POLYMARKET, str(number)),
+        slug=slug,
+        event_slug="rain",
+        question_id="0x" + f"{number:064x}",
+        instruments=(Instrument(MarketKey(Venue.POLYMARKET, str(number)), 0, "Yes", None, str(number) * 70),),
+    )
+    for number, slug in ((1, "rain-in-may"), (2, "rain"))
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("rain-in-may", ["1"]),
+        # the slug of a market goes before that of an event, unless the page says which is meant
+        ("rain", ["2"]),
+        ("https://polymarket.com/event/rain", ["1", "2"]),
+        ("https://polymarket.com/event/rain/rain", ["2"]),
+        ("polymarket:1", ["1"]),
+        ("0x" + f"{2:064X}", ["2"]),
+        ("1" * 70, ["1"]),
+        ("https://polymarket.com/event/snow", []),
+    ],
+)
+def test_every_kind_of_name_chooses_what_was_read_by_it(name: str, keys: list[str]) -> None:
+    found = MarketFilter(venue=Venue.POLYMARKET, ids=(name,)).choose(EVENT)
+    assert [market.key.native_id for market in found] == keys
+
+
+def test_the_slug_of_an_event_chooses_all_its_markets_where_no_market_bears_it() -> None:
+    found = MarketFilter(venue=Venue.POLYMARKET, ids=("rain",)).choose(EVENT[:1])
+    assert [market.key.native_id for market in found] == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("venue", "name", "message"),
+    [
+        ("polymarket", "0xabc", "is no condition id"),
+        ("polymarket", "Will it rain?", "names no market"),
+        ("kalshi", "https://kalshi.com/markets/kxhighny", "names its markets by ticker"),
+    ],
+)
+def test_a_name_that_cannot_be_one_is_refused_before_anything_is_asked(
+    venue: str, name: str, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        Universe.parse({"markets": [{"venue": venue, "ids": [name]}]}, "test")

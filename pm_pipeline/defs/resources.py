@@ -25,7 +25,7 @@ from pm_pipeline.warehouse.lake import Lake
 from pm_pipeline.warehouse.records import listed_fees_from_table
 
 if TYPE_CHECKING:
-    from pm_pipeline.sources.polymarket.onchain import FillSource
+    from pm_pipeline.sources.polymarket.onchain.ingest import FillSource
 
 LISTED_FEES: Final = "catalog.listed_fees"
 
@@ -64,6 +64,7 @@ class Workspace(dg.ConfigurableResource):
     async def adapter(self, venue: Venue) -> AsyncIterator[PlatformAdapter]:
         """The client of one venue, pointed where ``PM_SOURCE`` says."""
         settings = self.settings
+        endpoint = settings.polygon_rpc
         async with open_adapter(
             venue,
             settings.source,
@@ -71,6 +72,9 @@ class Workspace(dg.ConfigurableResource):
             sandbox_app=self._sandbox(),
             sandbox_url=settings.sandbox_url,
             contact=settings.contact,
+            polygon_rpc=endpoint.get_secret_value() if endpoint else None,
+            polygon_logs=settings.polygon_logs,
+            asked=settings.resolutions,
         ) as adapter:
             yield adapter
 

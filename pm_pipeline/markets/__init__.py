@@ -1,9 +1,11 @@
 """The domain: what a market, a book, a trade and a resolution are, in exact units, under dated rules."""
 
 from pm_pipeline.markets.book import Book, Level
+from pm_pipeline.markets.event import Event
 from pm_pipeline.markets.keys import MarketKey, Venue
 from pm_pipeline.markets.market import (
     FeeTerms,
+    GroupKind,
     Instrument,
     Market,
     MarketGroup,
@@ -28,9 +30,11 @@ from pm_pipeline.markets.units import MICRO, Micro, from_micro, to_micro
 __all__ = [
     "MICRO",
     "Book",
+    "Event",
     "FeeRule",
     "FeeTerms",
     "Formula",
+    "GroupKind",
     "Instrument",
     "Level",
     "Market",

@@ -17,6 +17,9 @@ class Venue(StrEnum):
     ALPACA = "alpaca"
 
 
+_VENUES: Final = frozenset(Venue)
+
+
 class KeyFormatError(UsageError):
     """Text is not a market key."""
 
@@ -47,7 +50,7 @@ class MarketKey(NamedTuple):
             raise KeyFormatError(
                 f"{text!r} is not a market key; write venue:id, for example polymarket:654414"
             )
-        if venue not in {*Venue}:
+        if venue not in _VENUES:
             raise KeyFormatError(f"unknown venue {venue!r} in {text!r}{did_you_mean(venue, [*Venue])}")
         check_partition_key(text)
         return cls(Venue(venue), native_id)

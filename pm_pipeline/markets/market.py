@@ -51,12 +51,16 @@ class FeeTerms:
 
 @dataclass(frozen=True, slots=True)
 class Instrument:
-    """One outcome of one market, and the venue's own name for it (a token id; none on Kalshi)."""
+    """One outcome of one market, and the venue's own names for it (token ids; none on Kalshi).
+
+    ``position_id`` names it in the second protocol of Polymarket, ``token_id`` in the first.
+    """
 
     market_key: MarketKey
     outcome_index: int
     label: str
     token_id: str | None = None
+    position_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +86,7 @@ class Market:
     question_id: str | None = None
     event_id: str | None = None
     event_title: str | None = None
+    event_slug: str | None = None
     series: str | None = None
     category: str | None = None
     tags: tuple[str, ...] = ()
@@ -92,6 +97,8 @@ class Market:
     traded_until: Nanos | None = None
     rules_text: str | None = None
     resolution_source: str | None = None
+    resolution_host: str | None = None
+    resolution_station: str | None = None
 
     def instrument(self, outcome_index: int) -> Instrument:
         """The outcome with this index. Raises ``IndexError`` where there is none."""
@@ -102,16 +109,32 @@ class Market:
         return replace(self, volume=None, traded_until=None)
 
 
+class GroupKind(StrEnum):
+    """What ties the markets of a group together.
+
+    ``NEG_RISK``: one contract of Polymarket, in which NO of some markets turns into YES of all others.
+    ``STRIKES``: the markets of one event, such as the strikes of a Kalshi event.
+    """
+
+    NEG_RISK = "neg_risk"
+    STRIKES = "strikes"
+
+
 @dataclass(frozen=True, slots=True)
 class MarketGroup:
     """Markets that settle together: a neg-risk event, the strikes of one Kalshi event, a reviewed pair.
 
-    ``exclusive`` says that exactly one of them pays, so that their YES prices sum to about one.
+    ``exclusive``: at most one of them pays YES. ``exhaustive``: one of them must, for the venue listed them
+    all and keeps no outcome free. With both, exactly one pays and their YES prices sum to about one.
+    ``market_keys`` are all that can be traded, chosen for the universe or not.
     """
 
     group_key: str
     market_keys: tuple[MarketKey, ...]
     exclusive: bool
+    exhaustive: bool = False
+    kind: GroupKind = GroupKind.STRIKES
+    event_ids: tuple[str, ...] = ()
 
 
 def tick_at(ticks: Sequence[TickRange], price: Micro) -> Micro:

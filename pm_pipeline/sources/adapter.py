@@ -8,18 +8,20 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Final, NamedTuple, Self
 
 import pyarrow as pa
 
 from pm_pipeline.markets.clock import Nanos
+from pm_pipeline.markets.event import Event
 from pm_pipeline.markets.keys import MarketKey, Venue
 from pm_pipeline.markets.listed_fees import ListedFee
-from pm_pipeline.markets.market import Market
-from pm_pipeline.markets.resolution import Resolution
+from pm_pipeline.markets.market import Market, MarketGroup
+from pm_pipeline.markets.resolution import Claim, Resolution
 from pm_pipeline.markets.units import Micro
 from pm_pipeline.sources.errors import SourceError
+from pm_pipeline.sources.resume import Since
 from pm_pipeline.warehouse.columns import Kind
 from pm_pipeline.warehouse.schema import table
 
@@ -34,6 +36,10 @@ class Window(NamedTuple):
         """Consecutive pieces of at most ``length``, each ``[start, end)``."""
         for start in range(self.start, self.end, length):
             yield Window(start, min(start + length, self.end))
+
+
+EVERYTHING: Final[Since] = MappingProxyType({})
+"""Every outcome from the start."""
 
 
 class MarketState(StrEnum):
@@ -65,6 +71,17 @@ class Selection:
     closes_to: Nanos | None = None
     limit: int | None = None
 
+    @property
+    def narrows_events(self) -> bool:
+        """Whether a market may be wanted without the others of its event."""
+        return bool(
+            self.ids
+            or self.state is not MarketState.ANY
+            or any(
+                bound is not None for bound in (self.min_volume, self.closes_from, self.closes_to, self.limit)
+            )
+        )
+
     def holds(self, market: Market) -> bool:
         """Whether ``market`` fits: venues ignore filters that they do not know. Names are not looked at."""
         close = market.scheduled_close
@@ -78,6 +95,26 @@ class Selection:
             and (self.min_volume is None or (market.volume or 0) >= self.min_volume)
             and (self.closes_from is None or (close is not None and close >= self.closes_from))
             and (self.closes_to is None or (close is not None and close <= self.closes_to))
+        )
+
+
+class Listing(NamedTuple):
+    """A page of a catalog: markets, the events that they belong to, and the groups that they settle in.
+
+    Events and groups name all their markets that can be traded, also those that were not asked for.
+    """
+
+    markets: list[Market]
+    events: list[Event]
+    groups: list[MarketGroup]
+
+    def of(self, chosen: list[Market]) -> "Listing":
+        """The page as far as it is about these markets."""
+        events, groups = {m.event_id for m in chosen}, {m.group_key for m in chosen}
+        return Listing(
+            chosen,
+            [event for event in self.events if event.event_id in events],
+            [group for group in self.groups if group.group_key in groups],
         )
 
 
@@ -97,6 +134,15 @@ class Position:
     status: str
 
 
+class Ending(NamedTuple):
+    """How one market ended and what each source claims of it, or why that could not be told."""
+
+    market: Market
+    resolution: Resolution | None
+    claims: tuple[Claim, ...]
+    error: SourceError | None = None
+
+
 class PlatformAdapter(ABC):
     """One venue. Use it as an async context manager; a session sees the venue as of one moment, :meth:`now`.
 
@@ -105,6 +151,10 @@ class PlatformAdapter(ABC):
     """
 
     venue: Venue
+    endings_at_once: int = 1
+    """Markets whose end is best asked for together."""
+    after_close: Nanos = 0
+    """How long after the end of trading a last row may be stamped."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -129,7 +179,15 @@ class PlatformAdapter(ABC):
     def get_markets(self, selection: Selection) -> AsyncIterator[list[Market]]:
         """The markets of ``selection``, page by page."""
 
-    async def get_listed_fees(self, markets: Sequence[Market]) -> list[ListedFee]:
+    async def get_listings(self, selection: Selection) -> AsyncIterator[Listing]:
+        """The markets of ``selection`` with their events and groups, page by page.
+
+        What comes twice changed in between, and the later word counts. A venue without events lists none.
+        """
+        async for markets in self.get_markets(selection):
+            yield Listing(markets, [], [])
+
+    async def get_listed_fees(self, markets: Iterable[Market]) -> list[ListedFee]:
         """Fees that the venue states beside its markets, dated; none where it attaches them to each market.
 
         ``markets`` are those that this session has listed.
@@ -138,16 +196,16 @@ class PlatformAdapter(ABC):
         return []
 
     @abstractmethod
-    def get_prices(self, market: Market) -> AsyncIterator[pa.RecordBatch]:
-        """``market_data.prices`` over :meth:`prices_window`."""
+    def get_prices(self, market: Market, since: Since = EVERYTHING) -> AsyncIterator[pa.RecordBatch]:
+        """``market_data.prices`` over :meth:`prices_window`, of each outcome from ``since`` on."""
 
     @abstractmethod
     def get_candles(self, market: Market) -> AsyncIterator[pa.RecordBatch]:
         """``market_data.candles`` over :meth:`prices_window`."""
 
     @abstractmethod
-    def get_trades(self, market: Market) -> AsyncIterator[pa.RecordBatch]:
-        """``market_data.trades``: all executions the venue still prints."""
+    def get_trades(self, market: Market, since: Nanos = 0) -> AsyncIterator[pa.RecordBatch]:
+        """``market_data.trades``: all executions the venue still prints, from ``since`` on."""
 
     @abstractmethod
     def get_orderbook(self, market: Market) -> AsyncIterator[pa.RecordBatch]:
@@ -166,6 +224,21 @@ class PlatformAdapter(ABC):
     def get_resolutions(self, markets: Sequence[Market]) -> AsyncIterator[list[Resolution]]:
         """Where each market stands; at most one resolution per market."""
 
+    async def get_endings(self, markets: Sequence[Market]) -> AsyncIterator[Ending]:
+        """How each market ended, by the word of every source that the venue has, in order of ``markets``.
+
+        What is wrong with one market is told in its place; what fails for all of them is raised.
+        """
+        now = await self.now()
+        for market in markets:
+            try:
+                found = [each async for page in self.get_resolutions([market]) for each in page]
+                if not found:
+                    raise SourceError(f"{market.key.venue} said nothing about the state of {market.key}")
+                yield Ending(market, found[-1], (Claim.of(found[-1], now),))
+            except SourceError as error:
+                yield Ending(market, None, (), error)
+
     @abstractmethod
     def get_positions(self, wallet: str) -> AsyncIterator[list[Position]]:
         """What a wallet holds."""
@@ -182,6 +255,16 @@ class PlatformAdapter(ABC):
             raise SourceError(f"nobody says when {market.key} opened, so its history cannot be asked for")
         end = min(now, market.traded_until) if market.traded_until is not None else now
         return Window(market.opened_at, max(market.opened_at, end))
+
+    def window(self, name: str, market: Market, now: Nanos) -> Window:
+        """What table ``name`` is asked for: :meth:`prices_window`, unless the venue needs time to settle."""
+        del name
+        return self.prices_window(market, now)
+
+    def shortfall(self, name: str, market: Market, rows: pa.Table, now: Nanos) -> str:
+        """What the venue does not keep of table ``name``, given the rows; empty where it is whole."""
+        del name, market, rows, now
+        return ""
 
 
 _TIMES: Final = {

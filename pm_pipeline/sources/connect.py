@@ -4,8 +4,8 @@ The clients, their paging, parsing and pacing are the same in every mode; only t
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -23,10 +23,13 @@ from pm_pipeline.sources.kalshi import BookFeed, KalshiAdapter
 from pm_pipeline.sources.kalshi.auth import KalshiAuth
 from pm_pipeline.sources.limiter import AdaptiveLimiter
 from pm_pipeline.sources.polymarket import PolymarketAdapter
+from pm_pipeline.sources.polymarket.endings.resolutions import Asked, ChainEnds, FileEnds, NodeEnds
+from pm_pipeline.sources.polymarket.onchain.rpc import Node
 from pm_pipeline.warehouse.archive import PageArchive
 
 if TYPE_CHECKING:
-    from pm_pipeline.sources.polymarket.onchain import FillSource
+    from pm_pipeline.sources.health import Sources
+    from pm_pipeline.sources.polymarket.onchain.ingest import FillSource
 
 AsgiApp: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 """An ASGI application."""
@@ -44,20 +47,40 @@ class SourceMode(StrEnum):
 class Host:
     """A host of a venue: its address, its folder in a sandbox behind one address, and how fast we ask it.
 
-    The rates are below what was measured to pass without a 429 (Data API 20 a second, Kalshi 5 to 8
-    anonymous), or far below what is published (Gamma 400 and CLOB 900 a second).
+    ``endpoints`` holds requests a second by the beginning of a path. All rates are half of what the venues
+    publish, or below what was measured to pass without a 429 (Data API 20 a second over all of it, Kalshi 5
+    to 8 anonymous); on a 429 they fall by themselves.
     """
 
     base: str
     folder: str
     rate_per_s: float
     burst: int
+    endpoints: Mapping[str, float] = field(default_factory=dict)
 
 
 HOSTS: Final[Mapping[str, Host]] = {
-    "gamma": Host("https://gamma-api.polymarket.com", "gamma", 20, 20),
-    "clob": Host("https://clob.polymarket.com", "clob", 40, 40),
-    "data": Host("https://data-api.polymarket.com", "data", 15, 15),
+    "gamma": Host(
+        "https://gamma-api.polymarket.com",
+        "gamma",
+        40,
+        20,
+        {"/markets": 15, "/events": 25, "/public-search": 17, "/tags": 10},
+    ),
+    "clob": Host(
+        "https://clob.polymarket.com",
+        "clob",
+        80,
+        40,
+        {"/book": 75, "/books": 25, "/prices-history": 50, "/markets": 25, "/tick-size": 10},
+    ),
+    "data": Host(
+        "https://data-api.polymarket.com",
+        "data",
+        15,
+        15,
+        {"/v2/positions": 10, "/v2/prices-history": 10},
+    ),
     "kalshi": Host("https://external-api.kalshi.com/trade-api/v2", "kalshi/trade-api/v2", 5, 10),
     "goldsky": Host("https://api.goldsky.com", "goldsky", 5, 5),
     "polygon": Host("https://polygon.invalid", "polygon", 10, 10),
@@ -67,6 +90,9 @@ is a placeholder: its real address holds a key."""
 
 KALSHI_BOOKS: Final = "wss://external-api-ws.kalshi.com/trade-api/ws/v2"
 POLYMARKET_BOOKS: Final = "wss://ws-subscriptions-clob.polymarket.com/ws/market"
+_ATTEMPTS: Final = 6
+_FEW: Final = 2
+"""Attempts of a request that only asks whether somebody is there."""
 _SANDBOX_RATE: Final = 10_000
 _SANDBOX_SILENCE_S: Final = 2.0
 
@@ -80,6 +106,9 @@ async def open_adapter(
     sandbox_app: AsgiApp | None = None,
     sandbox_url: str | None = None,
     contact: str | None = None,
+    polygon_rpc: str | None = None,
+    polygon_logs: Path | None = None,
+    asked: Asked = Asked.AUTO,
 ) -> AsyncIterator[PlatformAdapter]:
     """An open adapter of ``venue``; leave the block in the task that entered it.
 
@@ -92,6 +121,10 @@ async def open_adapter(
         the sandbox in this process, or where it listens, for example ``http://127.0.0.1:8899``.
     contact:
         an address for the User-Agent, as venues ask for.
+    polygon_rpc, polygon_logs:
+        a Polygon node, or files of its logs, which go first, for how Polymarket's markets ended.
+    asked:
+        whom else to ask about that; with ``all`` also the node of the sandbox.
 
     Raises
     ------
@@ -99,16 +132,25 @@ async def open_adapter(
         when the mode lacks what it needs, or the venue has no client here.
     """
     source = _Source(SourceMode(mode), archive, sandbox_app, sandbox_url, contact)
-    if venue is Venue.POLYMARKET:
-        adapter: PlatformAdapter = PolymarketAdapter(
-            gamma=source.client("gamma"), clob=source.client("clob"), data=source.client("data")
-        )
-    elif venue is Venue.KALSHI:
-        adapter = _kalshi(source)
-    else:
-        raise UsageError(f"{venue} is no prediction market; open one of polymarket, kalshi")
-    async with adapter:
-        yield adapter
+    async with AsyncExitStack() as stack:
+        if venue is Venue.POLYMARKET:
+            chain: ChainEnds | None = FileEnds(polygon_logs) if polygon_logs else None
+            own_node = source.mode is SourceMode.SANDBOX and asked is Asked.ALL
+            if chain is None and (polygon_rpc or own_node):
+                node = await stack.enter_async_context(source.client("polygon", endpoint=polygon_rpc))
+                chain = NodeEnds(Node(node))
+            adapter: PlatformAdapter = PolymarketAdapter(
+                gamma=source.client("gamma"),
+                clob=source.client("clob"),
+                data=source.client("data"),
+                chain=chain,
+                asked=asked,
+            )
+        elif venue is Venue.KALSHI:
+            adapter = _kalshi(source)
+        else:
+            raise UsageError(f"{venue} is no prediction market; open one of polymarket, kalshi")
+        yield await stack.enter_async_context(adapter)
 
 
 @asynccontextmanager
@@ -131,6 +173,39 @@ async def open_market_channel(
         yield client.http, source.channel_url()
 
 
+@asynccontextmanager
+async def open_sources(
+    mode: SourceMode | str,
+    *,
+    endpoint: str | None = None,
+    sandbox_app: AsgiApp | None = None,
+    sandbox_url: str | None = None,
+    contact: str | None = None,
+) -> AsyncIterator["Sources"]:
+    """Clients of every source, to see which are alive; they give up sooner than others.
+
+    Parameters as of :func:`open_adapter`, ``endpoint`` as of :func:`open_fills`. Raises :class:`UsageError`
+    for the archive, where nothing can be alive.
+    """
+    from pm_pipeline.sources.health import HOSTS as EXAMINED
+    from pm_pipeline.sources.health import Sources
+
+    mode = SourceMode(mode)
+    if mode is SourceMode.ARCHIVE:
+        raise UsageError("PM_SOURCE=archive reads pages kept earlier; PM_SOURCE=live shows what is alive")
+    source = _Source(mode, None, sandbox_app, sandbox_url, contact)
+    async with AsyncExitStack() as stack:
+        clients = {
+            name: await stack.enter_async_context(source.client(name, attempts=_FEW)) for name in EXAMINED
+        }
+        node = None
+        if endpoint or mode is SourceMode.SANDBOX:
+            client = source.client("polygon", endpoint=endpoint, attempts=_FEW)
+            node = await stack.enter_async_context(client)
+        channel = await stack.enter_async_context(source.client("clob"))
+        yield Sources(clients, node, (channel.http, source.channel_url()))
+
+
 @dataclass(frozen=True, slots=True)
 class _Source:
     mode: SourceMode
@@ -145,7 +220,13 @@ class _Source:
         if self.mode is SourceMode.SANDBOX and (self.app is None) == (self.url is None):
             raise UsageError("PM_SOURCE=sandbox needs either a sandbox in this process or its address")
 
-    def client(self, name: str, auth: httpx.Auth | None = None, endpoint: str | None = None) -> HttpClient:
+    def client(
+        self,
+        name: str,
+        auth: httpx.Auth | None = None,
+        endpoint: str | None = None,
+        attempts: int = _ATTEMPTS,
+    ) -> HttpClient:
         """A client of one host. Each has a transport of its own, which its closing closes."""
         host = HOSTS[name]
         local = self.mode is not SourceMode.LIVE
@@ -153,9 +234,12 @@ class _Source:
         return HttpClient(
             self._address(host),
             limiter=AdaptiveLimiter(rate, burst),
+            endpoints={} if local else {path: AdaptiveLimiter(r) for path, r in host.endpoints.items()},
             transport=self._transport(endpoint),
             auth=auth,
+            attempts=attempts,
             wait_initial_s=0.05 if local else 0.5,
+            restart_s=0.05 if local else 10.0,
             user_agent=f"{USER_AGENT} contact: {self.contact}" if self.contact else USER_AGENT,
         )
 
@@ -231,9 +315,8 @@ async def open_fills(
     UsageError
         when what is asked for lacks its address.
     """
-    from pm_pipeline.sources.polymarket.goldsky import Subgraph
-    from pm_pipeline.sources.polymarket.onchain import FileFills, NodeFills, SubgraphFills
-    from pm_pipeline.sources.polymarket.rpc import Node
+    from pm_pipeline.sources.polymarket.onchain.goldsky import Subgraph
+    from pm_pipeline.sources.polymarket.onchain.ingest import FileFills, NodeFills, SubgraphFills
 
     mode = SourceMode(mode)
     if how is FillsFrom.AUTO:

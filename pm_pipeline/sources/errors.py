@@ -33,3 +33,7 @@ class PageNotArchived(SourceError):  # noqa: N818
 
 class UnsupportedError(SourceError):
     """The venue does not offer this at all."""
+
+
+class QuietSourceError(SourceError):
+    """A source answered, but is silent of a time of which it should tell."""

@@ -13,7 +13,7 @@ from datetime import UTC
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from hashlib import blake2b
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Final, Self, TypeAlias
 
 import httpx
@@ -59,7 +59,13 @@ ARCHIVED_AT: Final = "x-archived-at"
 MOST_EMPTY: Final = 20
 """Empty pages in a row after which a listing that always has a next cursor is no answer any more."""
 
-_RETRIED: Final = frozenset({425, 429, 500, 502, 503, 504})
+RESTARTS: Final = 30
+"""How often a host that restarts is asked again."""
+
+_RETRIED: Final = frozenset({429, 500, 502, 503, 504})
+_RESTARTING: Final = 425
+"""What Polymarket answers while its matching engine restarts: each Tuesday at 7:00 in New York, for about 90
+seconds, which is longer than a request is tried for other reasons."""
 _ENDED: Final[frozenset[object]] = frozenset({None, "", "LTE="})
 """What stands for the end: no cursor or null (Gamma, Data API), "" (Kalshi), "LTE=" (CLOB)."""
 _SECRET_NAME: Final = re.compile(r"key|secret|signature|passphrase|password|auth|token", re.I)
@@ -69,6 +75,10 @@ _DECODER: Final = msgspec.json.Decoder(float_hook=Decimal)
 
 class _Transient(SourceError):  # noqa: N818
     """One attempt failed in a way that may pass."""
+
+
+class _Restarting(SourceError):  # noqa: N818
+    """The venue restarts, and will be back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +113,13 @@ async def read_whole(response: httpx.Response) -> bytes:
 class HttpClient:
     """A client of one host. Use it as an async context manager.
 
-    A request that times out, loses its connection, comes back cut or undecodable, or is answered with 425,
-    429, 500, 502, 503 or 504 is sent again, up to ``attempts`` times with exponential backoff and jitter. A
+    A request that times out, loses its connection, comes back cut or undecodable, or is answered with 429,
+    500, 502, 503 or 504 is sent again, up to ``attempts`` times with exponential backoff and jitter. A
     ``Retry-After`` holds back every request to the host, also where it exceeds the backoff; one beyond
-    ``patience_s`` ends the request at once. Any other 4xx is final.
+    ``patience_s`` ends the request at once. A host that restarts (425) is asked again every ``restart_s``,
+    :data:`RESTARTS` times. Any other 4xx is final.
 
+    ``limiter`` paces the host; ``endpoints`` also paces what begins with a path, the longest one that fits.
     ``timeout_s`` bounds a whole attempt, also a body that trickles in.
     """
 
@@ -116,23 +128,27 @@ class HttpClient:
         base_url: str,
         *,
         limiter: AdaptiveLimiter,
+        endpoints: Mapping[str, AdaptiveLimiter] = MappingProxyType({}),
         transport: httpx.AsyncBaseTransport | None = None,
         timeout_s: float = 20.0,
         attempts: int = 6,
         wait_initial_s: float = 0.5,
         wait_max_s: float = 30.0,
         patience_s: float = 300.0,
+        restart_s: float = 10.0,
         headers: Mapping[str, str] | None = None,
         auth: httpx.Auth | None = None,
         user_agent: str = USER_AGENT,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._limiter = limiter
+        self._endpoints = sorted(endpoints.items(), key=lambda item: -len(item[0]))
         self._timeout_s = timeout_s
         self._attempts = attempts
         self._wait_initial_s = wait_initial_s
         self._wait_max_s = wait_max_s
         self._patience_s = patience_s
+        self._restart_s = restart_s
         self._clock = clock
         self._secrets = tuple(value for value in (headers or {}).values() if len(value) > 3)
         self._http = httpx.AsyncClient(
@@ -197,6 +213,21 @@ class HttpClient:
             params={name: value for name, value in (params or {}).items() if value is not None},
             json=json,
         )
+        pace = next((limit for prefix, limit in self._endpoints if path.startswith(prefix)), None)
+        for _ in range(RESTARTS):
+            try:
+                return await self._tried(request, decoder, pace)
+            except _Restarting:
+                self._limiter.pause(self._restart_s)
+        raise SourceUnavailable(
+            f"{redacted(request.url)}: the venue has restarted (HTTP 425) for {RESTARTS * self._restart_s:g} "
+            "s; on Tuesdays at 7:00 in New York it does so for about 90 s. Try again later"
+        )
+
+    async def _tried(
+        self, request: httpx.Request, decoder: msgspec.json.Decoder[Any], pace: AdaptiveLimiter | None
+    ) -> Reply:
+        """An answer, after as many attempts as it takes."""
         tries = 0
         try:
             async for attempt in stamina.retry_context(
@@ -209,7 +240,7 @@ class HttpClient:
             ):
                 with attempt:
                     tries += 1
-                    return await self._attempt(request, decoder)
+                    return await self._attempt(request, decoder, pace)
         except _Transient as error:
             raise SourceUnavailable(
                 f"{redacted(request.url)} failed {tries} times; last: {error}. Try again later"
@@ -289,7 +320,11 @@ class HttpClient:
             raise BadResponse(f"{where} answered with a cursor of type {type(following).__name__}")
         return body[rows], following
 
-    async def _attempt(self, request: httpx.Request, decoder: msgspec.json.Decoder[Any]) -> Reply:
+    async def _attempt(
+        self, request: httpx.Request, decoder: msgspec.json.Decoder[Any], pace: AdaptiveLimiter | None
+    ) -> Reply:
+        if pace is not None:
+            await pace.acquire()
         await self._limiter.acquire()
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -299,8 +334,10 @@ class HttpClient:
             raise _Transient(f"no answer within {self._timeout_s:g} s") from error
         except httpx.TransportError as error:
             raise _Transient(f"{type(error).__name__}: {self._scrubbed(str(error))}") from error
+        if response.status_code == _RESTARTING:
+            raise _Restarting(self._message(body))
         if response.status_code in _RETRIED:
-            self._hold(response)
+            self._hold(response, pace or self._limiter)
             raise _Transient(f"HTTP {response.status_code}: {self._message(body)}")
         if response.status_code >= 400:
             raise BadRequest(
@@ -316,12 +353,12 @@ class HttpClient:
             raise BadResponse(f"{redacted(request.url)}: {error}") from error
         except (msgspec.DecodeError, UnicodeDecodeError, ArithmeticError, RecursionError) as error:
             raise _Transient(f"the answer is not JSON: {error}") from error
-        self._limiter.succeeded()
+        (pace or self._limiter).succeeded()
         return Reply(value, self._moment(response))
 
-    def _hold(self, response: httpx.Response) -> None:
+    def _hold(self, response: httpx.Response, pace: AdaptiveLimiter) -> None:
         if response.status_code == 429:
-            self._limiter.throttled()
+            pace.throttled()
         seconds = self._retry_after(response.headers.get("retry-after", ""))
         if seconds > self._patience_s:
             raise SourceUnavailable(

@@ -1,7 +1,7 @@
 """From decoded JSON to records: what every venue's wire module needs.
 
-A needed field that is missing or of another type raises :class:`BadResponse` naming endpoint and field; an
-unknown extra field is let through, since venues add them without notice.
+A needed field that is missing or of another type raises :class:`BadResponse` naming endpoint and field; a
+field that a closed record does not know raises :class:`~pm_pipeline.sources.drift.DriftError`.
 """
 
 from decimal import Decimal
@@ -12,6 +12,7 @@ import msgspec
 from pm_pipeline.errors import PipelineError
 from pm_pipeline.markets.clock import FOREVER, SECOND, Nanos, parse_time
 from pm_pipeline.markets.units import MICRO, Micro, Rounding, parse_decimal, to_micro
+from pm_pipeline.sources.drift import require_known
 from pm_pipeline.sources.errors import BadResponse
 
 T = TypeVar("T")
@@ -27,6 +28,7 @@ _LAST_SECOND: Final = 4_102_444_800
 
 def convert(value: object, kind: type[T], endpoint: str) -> T:
     """``value`` as the Struct ``kind``. Raises :class:`BadResponse` with the path of the bad field."""
+    require_known(value, kind, endpoint)
     try:
         return msgspec.convert(value, kind)
     except (msgspec.ValidationError, ArithmeticError, RecursionError) as error:
@@ -76,3 +78,10 @@ def unix_seconds(value: int, endpoint: str, field: str) -> Nanos:
     if not 0 < value < _LAST_SECOND:
         raise BadResponse(f"{endpoint}: {field} is {value}, not a time in seconds since 1970")
     return value * SECOND
+
+
+def unix_millis(text: str, endpoint: str, field: str) -> Nanos:
+    """Nanoseconds of a count of milliseconds since 1970, as text of 13 digits (from 2001 on)."""
+    if not (text.isascii() and text.isdecimal() and len(text) == 13 and int(text) < _LAST_SECOND * 1000):
+        raise BadResponse(f"{endpoint}: {field} {text[:40]!r} is not in milliseconds")
+    return int(text) * 1_000_000

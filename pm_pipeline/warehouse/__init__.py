@@ -18,6 +18,10 @@ from pm_pipeline.warehouse.lake import (
 from pm_pipeline.warehouse.locks import LockTimeoutError, file_lock
 from pm_pipeline.warehouse.migrations import MIGRATIONS, Migration, migrate
 from pm_pipeline.warehouse.records import (
+    events_from_table,
+    events_to_table,
+    groups_from_table,
+    groups_to_table,
     markets_from_tables,
     markets_to_tables,
     resolution_from_rows,
@@ -62,7 +66,11 @@ __all__ = [
     "TradeArrays",
     "canonical_request",
     "connect",
+    "events_from_table",
+    "events_to_table",
     "file_lock",
+    "groups_from_table",
+    "groups_to_table",
     "markets_from_tables",
     "markets_to_tables",
     "migrate",

@@ -26,9 +26,12 @@ LEVEL: Final = 1
 GAP: Final = 2
 BID: Final = 0
 ASK: Final = 1
+MAKER: Final = 0
+TAKER: Final = 1
 
 TAKER_SIDES: Final = {Side.BUY.value: BUY, Side.SELL.value: SELL}
 KINDS: Final = {"reset": RESET, "level": LEVEL, "gap": GAP}
+ROLES: Final = {"maker": MAKER, "taker": TAKER}
 BOOK_SIDES: Final = {"bid": BID, "ask": ASK, None: MISSING}
 
 
@@ -114,6 +117,24 @@ class TradeArrays(_Columns):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class FillArrays(_Columns):
+    """On-chain fills of all outcomes, sorted by ``known_at``, then ``ts``; a row per order and match.
+
+    ``wallet`` is the owner of the order, as text in small letters; each address is held once. ``side`` is
+    :data:`BUY` or :data:`SELL`, what the wallet did with ``outcome_index``; ``role`` is :data:`TAKER` or
+    :data:`MAKER`. Makers and takers tell the same match: volume is the sum where ``counts_volume``.
+    """
+
+    outcome_index: Ints
+    wallet: npt.NDArray[np.object_]
+    side: Codes
+    role: Codes
+    price: Ints
+    size: Ints
+    counts_volume: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class BookLog(_Columns):
     """The order book of outcome 0 as a log, sorted by ``known_at``, then ``seq``.
 
@@ -155,6 +176,24 @@ def trades_from(rows: pa.Table) -> TradeArrays:
     )
 
 
+def fills_from(rows: pa.Table) -> FillArrays:
+    """The arrays of rows of ``market_data.wallet_fills``."""
+    rows = _admissible(rows)
+    ts, known_at = nanos_of(rows.column("ts")), nanos_of(rows.column("known_at"))
+    order = np.lexsort((ts, known_at))
+    return FillArrays(
+        ts[order],
+        known_at[order],
+        outcome_index=micro_of(rows.column("outcome_index"))[order],
+        wallet=_addresses(rows.column("wallet"))[order],
+        side=_codes(rows.column("side"), TAKER_SIDES)[order],
+        role=_codes(rows.column("role"), ROLES)[order],
+        price=micro_of(rows.column("price"))[order],
+        size=micro_of(rows.column("size"))[order],
+        counts_volume=np.asarray(rows.column("counts_volume").to_numpy(), dtype=np.bool_)[order],
+    )
+
+
 def book_log_from(rows: pa.Table) -> BookLog:
     """The log of rows of ``market_data.book_events``.
 
@@ -183,9 +222,22 @@ def _admissible(rows: pa.Table) -> pa.Table:
     return rows.filter(pc.is_valid(known_at)) if known_at.null_count else rows
 
 
+def _addresses(column: pa.ChunkedArray) -> npt.NDArray[np.object_]:
+    """Addresses as text; rows of one wallet share one."""
+    encoded = _dictionary(column)
+    texts = ["0x" + raw.hex() for raw in encoded.dictionary.to_pylist()]
+    names = np.array(texts or [""], dtype=np.object_)
+    result: npt.NDArray[np.object_] = names[encoded.indices.to_numpy()]
+    return result
+
+
+def _dictionary(column: pa.ChunkedArray) -> pa.DictionaryArray:
+    return pa.concat_arrays(column.chunks or [pa.array([], column.type)]).dictionary_encode("encode")
+
+
 def _codes(column: pa.ChunkedArray, codes: dict[Any, int]) -> Codes:
     """Text as small integers, through its few distinct values."""
-    encoded = pa.concat_arrays(column.chunks or [pa.array([], column.type)]).dictionary_encode("encode")
+    encoded = _dictionary(column)
     values = encoded.dictionary.to_pylist()
     unknown = [value for value in values if value not in codes]
     if unknown:

@@ -22,10 +22,12 @@ from pm_pipeline.markets import Book, Market
 from pm_pipeline.markets.clock import FOREVER, Nanos, format_time, to_datetime
 from pm_pipeline.warehouse.arrays import (
     BookLog,
+    FillArrays,
     Quote,
     Quotes,
     TradeArrays,
     book_log_from,
+    fills_from,
     quotes_from,
     trades_from,
 )
@@ -33,11 +35,13 @@ from pm_pipeline.warehouse.columns import Kind
 from pm_pipeline.warehouse.lake import Lake, MissingPartitionError
 from pm_pipeline.warehouse.replay import BookReplay, book_quotes
 from pm_pipeline.warehouse.schema import table
+from pm_pipeline.warehouse.wallet_fills import FILLS
 
 __all__ = [
     "AsOfView",
     "BookLog",
     "BookReplay",
+    "FillArrays",
     "LookAheadError",
     "MarketData",
     "Quote",
@@ -51,7 +55,11 @@ __all__ = [
 _PRICES: Final = "market_data.prices"
 _TRADES: Final = "market_data.trades"
 _BOOK_EVENTS: Final = "market_data.book_events"
-_TABLES: Final = (_PRICES, _TRADES, _BOOK_EVENTS)
+_TABLES: Final = (_PRICES, _TRADES, _BOOK_EVENTS, FILLS)
+_SHOWN: Final = {
+    FILLS: ("ts", "known_at", "outcome_index", "wallet", "side", "role", "price", "size", "counts_volume")
+}
+"""Columns that are read of a table whose others nobody looks at."""
 
 
 class LookAheadError(PipelineError):
@@ -75,8 +83,8 @@ class MarketData:
     def load(cls, lake: Lake, market: Market) -> Self:
         """The data of a market in a lake.
 
-        Raises :class:`MissingPartitionError` when prices, trades and book events are all missing: a market
-        that nobody fetched is not a market without prices.
+        Raises :class:`MissingPartitionError` when prices, trades, book events and fills are all missing: a
+        market that nobody fetched is not a market without prices.
         """
         key = str(market.key)
         stored = {name for name in _TABLES if lake.exists(name, key)}
@@ -85,7 +93,7 @@ class MarketData:
                 f"nothing is stored about {key} in {lake.root}: run `bt fetch` for it, or materialise "
                 f"{', '.join(_TABLES)} in Dagster"
             )
-        return cls(market, lambda name: lake.read(name, key) if name in stored else None)
+        return cls(market, lambda name: lake.read(name, key, _SHOWN.get(name)) if name in stored else None)
 
     @classmethod
     def of_tables(cls, market: Market, tables: Mapping[str, pa.Table]) -> Self:
@@ -117,6 +125,11 @@ class MarketData:
     def book_log(self) -> BookLog:
         """All book events."""
         return book_log_from(self._rows(_BOOK_EVENTS))
+
+    @cached_property
+    def fills(self) -> FillArrays:
+        """All on-chain fills."""
+        return fills_from(self._rows(FILLS))
 
     def known_at(self, until: Nanos) -> Self:
         """The same data without the rows that were known later."""
@@ -203,6 +216,10 @@ class AsOfView:
     def trades(self) -> TradeArrays:
         """The trades of all outcomes."""
         return self._data.trades.until(self.until)
+
+    def fills(self) -> FillArrays:
+        """The on-chain fills of all outcomes, with their wallets; none where nobody has read them."""
+        return self._data.fills.until(self.until)
 
     def book_log(self) -> BookLog:
         """The messages of the book of outcome 0."""

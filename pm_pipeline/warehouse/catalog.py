@@ -1,6 +1,6 @@
 """The catalog: every market that was ever listed, as the newest reading shows it, found by any of its ids."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import Final
 from urllib.parse import urlsplit
@@ -9,13 +9,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pm_pipeline.errors import UsageError, did_you_mean
-from pm_pipeline.markets import Market, MarketGroup, MarketKey, Venue
+from pm_pipeline.markets import Event, GroupKind, Market, MarketGroup, MarketKey, Venue
 from pm_pipeline.markets.clock import FOREVER, Nanos
 from pm_pipeline.warehouse.lake import Lake
-from pm_pipeline.warehouse.records import markets_from_tables, time_array
+from pm_pipeline.warehouse.records import (
+    events_from_table,
+    groups_from_table,
+    markets_from_tables,
+    time_array,
+)
+from pm_pipeline.warehouse.schema import table
 
 _MARKETS: Final = "catalog.markets"
 _INSTRUMENTS: Final = "catalog.instruments"
+_EVENTS: Final = "catalog.events"
+_GROUPS: Final = "catalog.market_groups"
 _SCHEDULE: Final = ("scheduled_close", "schedule_evidence")
 
 _SITES: Final = {"polymarket.com": Venue.POLYMARKET, "kalshi.com": Venue.KALSHI}
@@ -26,7 +34,9 @@ _IDS: Final[tuple[Callable[[Market], Iterable[str | None]], ...]] = (
     lambda market: (market.slug,),
     lambda market: (market.condition_id,),
     lambda market: (market.question_id,),
-    lambda market: (instrument.token_id for instrument in market.instruments),
+    lambda market: (outcome.token_id for outcome in market.instruments),
+    lambda market: (outcome.position_id for outcome in market.instruments),
+    lambda market: (market.event_slug,),
     lambda market: (market.event_id,),
 )
 """Kinds of id, in the order in which they are tried: an event may bear the number of another market."""
@@ -58,8 +68,8 @@ class Catalog:
     def find(self, any_id: str) -> Market:
         """The market that any of its ids, or its page on the venue's site, names; case does not matter.
 
-        Ids are the market key, native id, slug, condition id, question id, token id, and the id of an event
-        that has one market only.
+        Ids are the market key, native id, slug, condition id, question id, token id, position id, and the
+        slug or id of an event that has one market only.
 
         Raises
         ------
@@ -76,18 +86,36 @@ class Catalog:
                 raise UsageError(f"{any_id!r} names {len(keys)} markets; choose one of them:\n{listed}")
         raise UsageError(f"no market is known as {any_id!r}{self._nearest(wanted)}")
 
+    def events(self) -> dict[str, Event]:
+        """All events as they were last read, by ``venue:event_id``, sorted."""
+        events = {event.key: event for event in events_from_table(self._newest(_EVENTS))}
+        return dict(sorted(events.items()))
+
     def groups(self) -> dict[str, MarketGroup]:
-        """The sets of markets that settle together, by their key, sorted."""
+        """The sets of markets that settle together as they were last read, by their key, sorted.
+
+        A group that markets name, but that was never listed itself (a reading of before groups were kept),
+        has the markets that name it, and nothing is said to be exhaustive.
+        """
         members: dict[str, list[Market]] = {}
         for market in self._markets.values():
             if market.group_key is not None:
                 members.setdefault(market.group_key, []).append(market)
-        return {
-            key: MarketGroup(
-                key, tuple(market.key for market in group), all(market.exclusive_group for market in group)
-            )
-            for key, group in sorted(members.items())
-        }
+        named = {key: _group(key, markets) for key, markets in members.items()}
+        listed = {group.group_key: group for group in groups_from_table(self._newest(_GROUPS))}
+        return dict(sorted((named | listed).items()))
+
+    def _newest(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """The last row of each key of a table, of the readings known by now; all columns, or these."""
+        chosen = columns or table(name).arrow.names
+        empty = table(name).arrow.empty_table().select(chosen)
+        known_by = time_array([self._as_of])[0]
+        read = (self._lake.read(name, day, chosen) for day in self._lake.partitions(name))
+        rows = [day.filter(pc.less_equal(day.column("known_at"), known_by)) for day in read]
+        whole = pa.concat_tables([empty, *rows]).sort_by("known_at")
+        keys = zip(*(whole.column(column).to_pylist() for column in table(name).sorted_by), strict=True)
+        last = {key: place for place, key in enumerate(keys)}
+        return whole.take(pa.array(sorted(last.values()), pa.int64()))
 
     @cached_property
     def _markets(self) -> dict[str, Market]:
@@ -101,12 +129,14 @@ class Catalog:
         newest = _last_of_each(known)
         announced = known.filter(pc.is_valid(known.column("scheduled_close")))
         schedule = {row["market_key"]: row for row in _first_of_each(announced).to_pylist()}
+        listed = self._newest(_EVENTS, ("venue", "event_id", "slug", "known_at")).to_pylist()
+        slugs = {f"{row['venue']}:{row['event_id']}": row["slug"] for row in listed if row["slug"]}
         found: list[Market] = []
         for number in newest.column("day").unique().to_pylist():
             chosen = newest.filter(pc.equal(newest.column("day"), number))
             rows, outcomes = (_matching(self._lake.read(name, days[number]), chosen) for name in _CATALOG)
             oldest = [schedule.get(key) for key in rows.column("market_key").to_pylist()]
-            found += markets_from_tables(_with_schedule(rows, oldest), outcomes)
+            found += markets_from_tables(_with_schedule(rows, oldest), outcomes, slugs)
         return {str(market.key): market for market in sorted(found, key=lambda market: str(market.key))}
 
     def _readings(self, day: tuple[str, ...], number: int) -> pa.Table:
@@ -134,6 +164,12 @@ class Catalog:
 
 
 _CATALOG: Final = (_MARKETS, _INSTRUMENTS)
+
+
+def _group(key: str, markets: list[Market]) -> MarketGroup:
+    kind = GroupKind.NEG_RISK if markets[0].key.venue is Venue.POLYMARKET else GroupKind.STRIKES
+    exclusive = all(market.exclusive_group for market in markets)
+    return MarketGroup(key, tuple(market.key for market in markets), exclusive, kind=kind)
 
 
 def _last_of_each(rows: pa.Table) -> pa.Table:

@@ -45,6 +45,7 @@ class PartitionedBy(StrEnum):
 
     DAY = "day"
     MARKET = "market"
+    WALLET = "wallet"
     STRATEGY_MARKET = "strategy/market"
     TABLE_PARTITION = "table/partition"
     RUN = "run"

@@ -41,8 +41,7 @@ def conform(table: Table, partition: Partition, rows: pa.Table | pa.RecordBatch)
 
 def in_order(table: Table, rows: pa.Table) -> pa.Table:
     """The rows sorted by the table's ``sorted_by``; rows that tie keep their order."""
-    order = _order(table, rows)
-    return rows if _is_identity(order) else rows.take(order)
+    return rows if _is_sorted(table, rows) else rows.take(_order(table, rows))
 
 
 def check_order(table: Table, partition: Partition, pieces: Iterable[pa.Table]) -> Iterator[pa.Table]:
@@ -51,7 +50,7 @@ def check_order(table: Table, partition: Partition, pieces: Iterable[pa.Table]) 
     for piece in pieces:
         if piece.num_rows:
             joined = piece if last is None else pa.concat_tables([last, piece])
-            if not _is_identity(_order(table, joined)):
+            if not _is_sorted(table, joined):
                 raise SchemaError(
                     f"{_place(table, partition)}: the stream is not sorted by {', '.join(table.sorted_by)}; "
                     "sort it at the source, or write it as one pyarrow Table, which is sorted for you"
@@ -64,8 +63,15 @@ def _order(table: Table, rows: pa.Table) -> pa.Array:
     return pc.sort_indices(rows, sort_keys=[(name, "ascending") for name in table.sorted_by])
 
 
-def _is_identity(order: pa.Array) -> bool:
-    return bool(np.array_equal(order.to_numpy(), np.arange(len(order))))
+def _is_sorted(table: Table, rows: pa.Table) -> bool:
+    keys = [rows.column(name) for name in table.sorted_by]
+    if any(key.null_count for key in keys):
+        return bool(np.array_equal(_order(table, rows).to_numpy(), np.arange(len(rows))))
+    rising = pa.scalar(True)
+    for key in reversed(keys):  # from the last key on: neighbours rise, or tie and rise by what follows
+        former, later = key.slice(0, len(key) - 1), key.slice(1)
+        rising = pc.or_(pc.less(former, later), pc.and_(pc.equal(former, later), rising))
+    return len(rows) < 2 or bool(pc.all(rising).as_py())
 
 
 def _check_names(table: Table, partition: Partition, names: list[str]) -> None:

@@ -16,13 +16,15 @@ from pm_pipeline.warehouse.records import to_table, with_nanos
 class CoverageStatus(StrEnum):
     """What became of a request.
 
-    ``COMPLETE``: rows came. ``EMPTY``: the source has none. ``UNSUPPORTED``: the venue does not offer this.
+    ``COMPLETE``: rows came. ``PARTIAL``: rows came, but the source no longer keeps all that was asked for.
+    ``EMPTY``: the source has none. ``UNSUPPORTED``: the venue does not offer this.
     ``FROZEN``: the source stopped for ever before the end of the window; what rows there are were written.
     ``QUIET``: the rows end long before they should; nothing was written. ``FAILED``: the source could not be
     read; nothing was written.
     """
 
     COMPLETE = "complete"
+    PARTIAL = "partial"
     EMPTY = "empty"
     UNSUPPORTED = "unsupported"
     FROZEN = "frozen"

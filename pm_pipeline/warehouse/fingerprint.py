@@ -50,7 +50,7 @@ class _ColumnHash:
         self._items: _ColumnHash | None = None
 
     def update(self, array: pa.Array) -> None:
-        self._valid.update(array.is_valid().cast(pa.uint8()).to_numpy(zero_copy_only=False))
+        self._valid.update(_validity(array))
         if pa.types.is_list(array.type):
             self._lengths.update(pc.list_value_length(array).fill_null(0).to_numpy())
             self._items = self._items or _ColumnHash()
@@ -67,6 +67,12 @@ class _ColumnHash:
     def hexdigest(self) -> str:
         items = self._items.hexdigest() if self._items else ""
         return f"{self._valid.hexdigest()}{self._lengths.hexdigest()}{self._values.hexdigest()}{items}"
+
+
+def _validity(array: pa.Array) -> memoryview:
+    if not array.null_count:
+        return memoryview(b"\x01" * len(array))
+    return memoryview(array.is_valid().cast(pa.uint8()).to_numpy(zero_copy_only=False))
 
 
 def _characters(text: pa.Array) -> memoryview:
@@ -88,7 +94,7 @@ def _bytes(hashes: pa.Array) -> memoryview:
 
 def _numbers(array: pa.Array) -> memoryview:
     if pa.types.is_timestamp(array.type):
-        array = array.cast(pa.int64())
+        array = array.view(pa.int64())
     elif pa.types.is_boolean(array.type):
         array = array.cast(pa.uint8())
-    return memoryview(array.fill_null(0).to_numpy())
+    return memoryview((array.fill_null(0) if array.null_count else array).to_numpy())

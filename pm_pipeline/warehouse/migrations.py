@@ -63,10 +63,28 @@ def _orders_end(rows: pa.Table) -> pa.Table:
     return rows.set_column(at, rows.schema.field("ended"), pc.if_else(filled, "filled", "open"))
 
 
+def _instruments_positions(rows: pa.Table) -> pa.Table:
+    return _with(rows, "token_id", ("position_id", pa.string(), None))
+
+
+def _markets_sources(rows: pa.Table) -> pa.Table:
+    """What the rules name is read anew with the next catalog; older readings keep their text as it was."""
+    return _with(
+        rows,
+        "resolution_source",
+        ("resolution_host", pa.string(), None),
+        ("resolution_station", pa.string(), None),
+    )
+
+
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(2, "backtest.signals", "signals may ask for orders that rest", _signals_rest),
     Migration(3, "backtest.orders", "orders say how they ended", _orders_end),
     Migration(4, "market_data.book_events", "a value stands for null in the file", lambda rows: rows),
+    Migration(
+        5, "catalog.instruments", "outcomes bear their id of the second protocol", _instruments_positions
+    ),
+    Migration(6, "catalog.markets", "markets say which page or station decides", _markets_sources),
 )
 """All steps so far; version 1 is the first one and needs none."""
 

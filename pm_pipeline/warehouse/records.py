@@ -1,8 +1,9 @@
 """Domain records to Arrow and back: the one place that knows which field is which column."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -11,9 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pm_pipeline.markets import (
+    Event,
     FeeTerms,
+    GroupKind,
     Instrument,
     Market,
+    MarketGroup,
     MarketKey,
     Resolution,
     ResolutionStatus,
@@ -31,6 +35,9 @@ from pm_pipeline.warehouse.files import StorageError
 from pm_pipeline.warehouse.schema import table
 
 Ints: TypeAlias = npt.NDArray[np.int64]
+
+_BATCH: Final = 4096
+"""Rows that are objects of Python at once; a market's rules are a page of text."""
 
 MISSING: Final = -1
 """Stands for null where a price or size is an int64 in an array."""
@@ -91,7 +98,8 @@ def _hash(text: str | None) -> str | None:
 
 _AS_THEY_ARE: Final = (
     *("question", "slug", "condition_id", "question_id", "event_id", "event_title", "series", "category"),
-    *("group_key", "exclusive_group", "min_order_size", "volume", "rules_text", "resolution_source"),
+    *("group_key", "exclusive_group", "min_order_size", "volume", "rules_text"),
+    *("resolution_source", "resolution_host", "resolution_station"),
 )
 _MARKET_TIMES: Final = ("opened_at", "scheduled_close", "traded_until")
 _MARKET_DERIVED: Final[dict[str, Callable[[Market], object]]] = {
@@ -130,6 +138,7 @@ def markets_to_tables(
                 "outcome_index": [outcome.outcome_index for outcome in outcomes],
                 "label": [outcome.label for outcome in outcomes],
                 "token_id": [outcome.token_id for outcome in outcomes],
+                "position_id": [outcome.position_id for outcome in outcomes],
             }
             | _known(known_at, ingested_at, len(outcomes)),
         ),
@@ -140,47 +149,132 @@ def _known(known_at: Nanos, ingested_at: Nanos, rows: int) -> dict[str, list[Any
     return {"known_at": [known_at] * rows, "ingested_at": [ingested_at] * rows}
 
 
-def markets_from_tables(markets: pa.Table, instruments: pa.Table) -> list[Market]:
+def markets_from_tables(
+    markets: pa.Table, instruments: pa.Table, event_slugs: Mapping[str, str] | None = None
+) -> list[Market]:
     """The markets of these rows, in their order, each with the outcomes that name it.
+
+    ``event_slugs`` are those of their events by ``venue:event_id``; the rows themselves do not hold them.
 
     Raises :class:`StorageError` for a market without any outcome.
     """
     outcomes: dict[str, list[Instrument]] = {}
-    for row in instruments.sort_by([("market_key", "ascending"), ("outcome_index", "ascending")]).to_pylist():
-        outcomes.setdefault(row["market_key"], []).append(
-            Instrument(
-                MarketKey.parse(row["market_key"]), row["outcome_index"], row["label"], row["token_id"]
-            )
-        )
+    for row in _rows(instruments.sort_by([("market_key", "ascending"), ("outcome_index", "ascending")])):
+        name = row["market_key"]
+        known = outcomes.setdefault(name, [])
+        key = known[0].market_key if known else MarketKey.parse(name)
+        known.append(Instrument(key, row["outcome_index"], row["label"], row["token_id"], row["position_id"]))
     result = []
-    for row in with_nanos(markets, _MARKET_TIMES).to_pylist():
+    for row in _rows(with_nanos(markets, _MARKET_TIMES)):
         if row["market_key"] not in outcomes:
             raise StorageError(
                 f"catalog.instruments has no outcome of {row['market_key']}: a catalog run ended half-way; "
                 "materialise that day of the catalog again"
             )
-        result.append(_market(row, tuple(outcomes[row["market_key"]])))
+        slug = (event_slugs or {}).get(f"{row['venue']}:{row['event_id']}")
+        result.append(_market(row, tuple(outcomes[row["market_key"]]), slug))
     return result
 
 
-def _market(row: Mapping[str, Any], instruments: tuple[Instrument, ...]) -> Market:
-    ticks = zip(row["tick_starts"], row["tick_ends"], row["tick_steps"], strict=True)
+def _rows(rows: pa.Table) -> Iterator[dict[str, Any]]:
+    """Row by row, a batch in memory at a time."""
+    for batch in rows.to_batches(max_chunksize=_BATCH):
+        yield from batch.to_pylist()
+
+
+def _market(row: Mapping[str, Any], instruments: tuple[Instrument, ...], event_slug: str | None) -> Market:
     return Market(
-        key=MarketKey.parse(row["market_key"]),
+        key=instruments[0].market_key,
         instruments=instruments,
+        event_slug=event_slug,
         schedule_evidence=ScheduleEvidence(row["schedule_evidence"]),
-        ticks=tuple(TickRange(*tick) for tick in ticks),
+        ticks=_ticks(tuple(row["tick_starts"]), tuple(row["tick_ends"]), tuple(row["tick_steps"])),
         tags=tuple(row["tags"]),
         fee_terms=None
         if row["fee_rate"] is None
-        else FeeTerms(
-            Decimal(row["fee_rate"]),
-            row["fee_exponent"],
-            row["fee_taker_only"],
-            Decimal(row["fee_rebate_rate"]),
-        ),
+        else _fee_terms(row["fee_rate"], row["fee_exponent"], row["fee_taker_only"], row["fee_rebate_rate"]),
         **{name: row[name] for name in (*_AS_THEY_ARE, *_MARKET_TIMES)},
     )
+
+
+@lru_cache(maxsize=1024)
+def _ticks(starts: tuple[int, ...], ends: tuple[int, ...], steps: tuple[int, ...]) -> tuple[TickRange, ...]:
+    """A price grid; markets share a few."""
+    return tuple(TickRange(*tick) for tick in zip(starts, ends, steps, strict=True))
+
+
+@lru_cache(maxsize=1024)
+def _fee_terms(rate: str, exponent: int, taker_only: bool, rebate_rate: str) -> FeeTerms:
+    """A fee schedule; markets share a few."""
+    return FeeTerms(Decimal(rate), exponent, taker_only, Decimal(rebate_rate))
+
+
+_EVENT_FIELDS: Final = (
+    *("event_id", "slug", "title", "series", "category", "opened_at", "scheduled_close", "group_key"),
+    *("placeholders", "volume"),
+)
+
+
+def events_to_table(events: Sequence[Event], known_at: Nanos, ingested_at: Nanos) -> pa.Table:
+    """Rows of ``catalog.events``."""
+    columns: dict[str, list[Any]] = {
+        name: [getattr(event, name) for event in events] for name in _EVENT_FIELDS
+    }
+    return to_table(
+        "catalog.events",
+        columns
+        | {
+            "venue": [event.venue.value for event in events],
+            "tags": [list(event.tags) for event in events],
+            "market_keys": [[str(key) for key in event.market_keys] for event in events],
+        }
+        | _known(known_at, ingested_at, len(events)),
+    )
+
+
+def events_from_table(rows: pa.Table) -> list[Event]:
+    """The events of these rows, in their order."""
+    return [
+        Event(
+            venue=Venue(row["venue"]),
+            tags=tuple(row["tags"]),
+            market_keys=tuple(map(MarketKey.parse, row["market_keys"])),
+            **{name: row[name] for name in _EVENT_FIELDS},
+        )
+        for row in with_nanos(rows, ("opened_at", "scheduled_close")).to_pylist()
+    ]
+
+
+def groups_to_table(groups: Sequence[MarketGroup], known_at: Nanos, ingested_at: Nanos) -> pa.Table:
+    """Rows of ``catalog.market_groups``."""
+    return to_table(
+        "catalog.market_groups",
+        {
+            "group_key": [group.group_key for group in groups],
+            "venue": [group.market_keys[0].venue.value for group in groups],
+            "kind": [group.kind.value for group in groups],
+            "event_ids": [list(group.event_ids) for group in groups],
+            "market_keys": [[str(key) for key in group.market_keys] for group in groups],
+            "exclusive": [group.exclusive for group in groups],
+            "exhaustive": [group.exhaustive for group in groups],
+        }
+        | _known(known_at, ingested_at, len(groups)),
+    )
+
+
+def groups_from_table(rows: pa.Table) -> list[MarketGroup]:
+    """The groups of these rows, in their order."""
+    return [
+        MarketGroup(
+            group_key=row["group_key"],
+            market_keys=tuple(map(MarketKey.parse, row["market_keys"])),
+            exclusive=row["exclusive"],
+            exhaustive=row["exhaustive"],
+            kind=GroupKind(row["kind"]),
+            event_ids=tuple(row["event_ids"]),
+        )
+        for row in rows.to_pylist()
+    ]
 
 
 def listed_fees_to_table(fees: Sequence[ListedFee], ingested_at: Nanos) -> pa.Table:

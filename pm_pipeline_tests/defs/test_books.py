@@ -12,7 +12,7 @@ from pm_pipeline.defs.market_data.books import BOOK_SNAPSHOTS
 from pm_pipeline.defs.resources import Workspace
 from pm_pipeline.markets.keys import Venue
 from pm_pipeline.sources.book_log import BOOKS
-from pm_pipeline.sources.polymarket.segments import Line, Rotation, SegmentWriter
+from pm_pipeline.sources.polymarket.books.segments import Line, Rotation, SegmentWriter
 from pm_pipeline.sources.sandbox.clob_ws import frames_of
 from pm_pipeline.universe import Universe
 from pm_pipeline.warehouse.coverage import read_coverage
@@ -24,8 +24,8 @@ from pm_pipeline_tests.workdir import Workdir
 def listed(empty: Workdir) -> Workdir:
     """An empty lake with the catalog of the small world."""
     workspace = Workspace()
-    now, markets, fees = asyncio.run(read_catalog(workspace, Universe.everything()))
-    write_catalog(workspace, ["2026-06-30"], now, markets, fees)
+    reading = asyncio.run(read_catalog(workspace, Universe.everything()))
+    write_catalog(workspace, ["2026-06-30"], reading)
     return empty
 
 

@@ -16,8 +16,9 @@ from pm_pipeline.defs.partitions import MARKET_GROUPS, MARKETS
 from pm_pipeline.defs.resources import Workspace
 from pm_pipeline.errors import UsageError
 from pm_pipeline.markets.clock import parse_time
-from pm_pipeline.markets.market import Market
+from pm_pipeline.markets.market import GroupKind
 from pm_pipeline.markets.rules import RuleBook
+from pm_pipeline.sources.adapter import Listing
 from pm_pipeline.sources.errors import BadRequest, SourceError
 from pm_pipeline.universe import Universe
 from pm_pipeline_tests.markets.builders import a_market
@@ -34,13 +35,13 @@ def universe(**wanted: object) -> Universe:
 def test_the_catalog_of_today_is_read_once_and_added_to(empty: Workdir) -> None:
     workspace = Workspace()
     for slug in ("small-won-2026-06-25", "small-tie-2026-06-21"):
-        now, markets, _ = asyncio.run(read_catalog(workspace, universe(ids=[slug])))
-        result = write_catalog(workspace, [TODAY], now, markets)
+        reading = asyncio.run(read_catalog(workspace, universe(ids=[slug])))
+        result = write_catalog(workspace, [TODAY], reading)
         assert result.metadata is not None
         assert (result.metadata["dagster/row_count"], result.metadata["world"]) == (1, "SANDBOX SMALL_WORLD")
     # the second universe does not drop what the first one read
     assert len(workspace.catalog.markets()) == 2
-    write_catalog(workspace, [TODAY], now, markets)
+    write_catalog(workspace, [TODAY], reading)
     assert len(workspace.catalog.markets()) == 2
     assert len(empty.rows("catalog.instruments")) == 4
 
@@ -54,17 +55,17 @@ def test_the_catalog_of_today_is_read_once_and_added_to(empty: Workdir) -> None:
 )
 def test_another_day_than_today_cannot_be_read(empty: Workdir, days: list[str], message: str) -> None:
     workspace = Workspace()
-    now, markets, _ = asyncio.run(read_catalog(workspace, universe()))
+    reading = asyncio.run(read_catalog(workspace, universe()))
     with pytest.raises(UsageError, match=message):
-        write_catalog(workspace, days, now, markets)
+        write_catalog(workspace, days, reading)
     assert empty.lake.partitions("catalog.markets") == []
 
 
 def test_an_empty_universe_is_refused_and_nothing_written(empty: Workdir) -> None:
     workspace = Workspace()
-    now, markets, _ = asyncio.run(read_catalog(workspace, universe(closes_from="2030-01-01")))
+    reading = asyncio.run(read_catalog(workspace, universe(closes_from="2030-01-01")))
     with pytest.raises(UsageError, match="matches no market of the source"):
-        write_catalog(workspace, [TODAY], now, markets)
+        write_catalog(workspace, [TODAY], reading)
     assert empty.lake.partitions("catalog.markets") == []
 
 
@@ -77,7 +78,7 @@ def test_an_unknown_name_gets_the_nearest_that_was_read(seen: Workdir) -> None:
 def test_a_refusal_that_is_no_404_stays_a_failure_of_the_source(
     empty: Workdir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object) -> AsyncIterator[Market]:
+    def refuse(*_: object) -> AsyncIterator[Listing]:
         raise BadRequest("HTTP 400: too clever", 400)
 
     monkeypatch.setattr("pm_pipeline.defs.catalog.assets._crawl", refuse)
@@ -107,8 +108,7 @@ def test_groups_are_registered_too(empty: Workdir, monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("PM_SANDBOX_WORLD")
     workspace = Workspace()
     wanted = Universe.parse({"markets": [{"venue": "kalshi", "series": ["KXHIGHNY"]}]}, "test")
-    now, markets, _ = asyncio.run(read_catalog(workspace, wanted))
-    write_catalog(workspace, [TODAY], now, markets)
+    write_catalog(workspace, [TODAY], asyncio.run(read_catalog(workspace, wanted)))
     with dg.DagsterInstance.ephemeral() as instance:
         context = dg.build_sensor_context(instance=instance, resources={"workspace": workspace})
         result = universe_sensor(context)
@@ -124,25 +124,29 @@ def test_a_run_charges_what_the_venue_listed_with_its_markets(
     monkeypatch.delenv("PM_SANDBOX_WORLD")
     workspace = Workspace()
     wanted = Universe.parse({"markets": [{"venue": "kalshi", "series": ["KXHIGHNY", "KXPAYROLLS"]}]}, "test")
-    now, markets, fees = asyncio.run(read_catalog(workspace, wanted))
+    reading = asyncio.run(read_catalog(workspace, wanted))
+    now, fees = reading.now, reading.fees
+    write_catalog(workspace, [TODAY], reading)
+    markets = workspace.catalog.markets().values()
     assert {fee.scope for fee in fees} == {"series:KXHIGHNY", "series:KXPAYROLLS"}
     listed = [replace(fee, multiplier=Decimal("0.5"), source="the sandbox") for fee in fees]
-    write_catalog(workspace, [TODAY], now, markets, listed)
+    write_catalog(workspace, [TODAY], replace(reading, fees=listed))
     for market in markets:
         rule = workspace.rules.fee(market, now)
         assert (rule.taker_multiplier, rule.source.partition(";")[0]) == (Decimal("0.5"), "the sandbox")
         assert rule.maker_multiplier == (Decimal("0.5") if market.series == "KXPAYROLLS" else 0)
     # a second universe of that day leaves what the first has listed
-    write_catalog(workspace, [TODAY], now, markets, [fee for fee in fees if fee.scope == "series:KXHIGHNY"])
+    of_one = [fee for fee in fees if fee.scope == "series:KXHIGHNY"]
+    write_catalog(workspace, [TODAY], replace(reading, fees=of_one))
     found = {market.series: workspace.rules.fee(market, now).taker_multiplier for market in markets}
     assert found == {"KXHIGHNY": 1, "KXPAYROLLS": Decimal("0.5")}
 
 
 def test_a_polymarket_catalog_lists_no_fees_beside_its_markets(empty: Workdir) -> None:
     workspace = Workspace()
-    now, markets, fees = asyncio.run(read_catalog(workspace, universe()))
-    assert fees == []
-    write_catalog(workspace, [TODAY], now, markets, fees)
+    reading = asyncio.run(read_catalog(workspace, universe()))
+    assert reading.fees == []
+    write_catalog(workspace, [TODAY], reading)
     assert empty.lake.partitions("catalog.listed_fees") == []
     assert workspace.rules is RuleBook.default()
 
@@ -177,3 +181,62 @@ def test_what_is_read_daily_shows_as_stale_when_a_day_was_missed(name: str) -> N
 def test_a_market_that_the_catalog_does_not_know_is_refused(seen: Workdir) -> None:
     with pytest.raises(UsageError, match="1 of the 1 markets, first 'kalshi:KXSMAL'; did you mean"):
         find_markets(Workspace(), ["kalshi:KXSMAL"])
+
+
+def test_a_whole_venue_is_kept_with_its_events_and_groups(
+    empty: Workdir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PM_SANDBOX_WORLD")
+    workspace = Workspace()
+    wanted = Universe.parse(
+        {"markets": [{"venue": "polymarket", "series": ["london-daily-weather"]}]}, "test"
+    )
+    write_catalog(workspace, [TODAY], asyncio.run(read_catalog(workspace, wanted)))
+    (event,) = workspace.catalog.events().values()
+    (group,) = workspace.catalog.groups().values()
+    assert (event.slug, event.series) == (
+        "highest-temperature-in-london-on-june-30-2026",
+        "london-daily-weather",
+    )
+    assert (len(event.market_keys), event.placeholders) == (7, 1)
+    assert event.scheduled_close == parse_time("2026-06-30T12:00:00Z")
+    assert event.group_key == group.group_key
+    assert set(group.market_keys) == set(event.market_keys)
+    # the placeholder may win without a market of its own
+    assert (group.exclusive, group.exhaustive, group.kind) == (True, False, GroupKind.NEG_RISK)
+    assert group.event_ids == (event.event_id,)
+    assert {m.event_slug for m in workspace.catalog.markets().values()} == {event.slug}
+
+
+def test_one_strike_of_kalshi_brings_its_event_and_the_whole_group(
+    empty: Workdir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PM_SANDBOX_WORLD")
+    workspace = Workspace()
+    wanted = Universe.parse({"markets": [{"venue": "kalshi", "ids": ["KXHIGHNY-26JUN26-T80"]}]}, "test")
+    result = write_catalog(workspace, [TODAY], asyncio.run(read_catalog(workspace, wanted)))
+    assert result.metadata is not None
+    assert (result.metadata["dagster/row_count"], result.metadata["events"], result.metadata["groups"]) == (
+        1,
+        1,
+        1,
+    )
+    (event,) = workspace.catalog.events().values()
+    (group,) = workspace.catalog.groups().values()
+    assert (event.key, event.series, event.tags) == (
+        "kalshi:KXHIGHNY-26JUN26",
+        "KXHIGHNY",
+        ("Daily temperature",),
+    )
+    assert len(group.market_keys) == 6
+    assert (group.exclusive, group.exhaustive, group.kind) == (True, False, GroupKind.STRIKES)
+    assert list(workspace.catalog.markets()) == ["kalshi:KXHIGHNY-26JUN26-T80"]
+
+
+def test_a_universe_chosen_by_volume_is_marked_as_later_knowledge(empty: Workdir) -> None:
+    workspace = Workspace()
+    for least, marked in ((0, []), (1, ["min_volume_usd"])):
+        reading = asyncio.run(read_catalog(workspace, universe(min_volume_usd=least)))
+        result = write_catalog(workspace, [TODAY], reading)
+        assert result.metadata is not None
+        assert result.metadata["chosen_with_later_knowledge"] == marked

@@ -1,6 +1,7 @@
 """Each rule of market data passes on good rows and fails on planted bad ones."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -185,8 +186,12 @@ def test_planted_bad_rows_fail(
     assert detail in said
 
 
+OF_CLAIMS = ("sources_agree_on_the_end", "one_winner_per_group", "a_paid_market_stays_paid")
+"""Checks that look at more than rows of one table: see sources/test_endings.py."""
+
+
 def test_every_check_is_tried_with_bad_rows() -> None:
-    tried = {(name, check) for name, check, _, _ in BAD}
+    tried = {(name, check) for name, check, _, _ in BAD} | {("resolutions", name) for name in OF_CLAIMS}
     assert tried == {(name, check.name) for name, checks in CHECKS.items() for check in checks}
 
 
@@ -194,13 +199,16 @@ def test_nothing_to_look_at_passes(tmp_path: Path) -> None:
     lake = Lake(tmp_path, durability="rename")
     for name in ("candles", "book_events", "resolutions"):
         outcome = stored(lake, name, [])
-        assert [check.find(lake, [outcome]) for check in CHECKS[name]] == [[]]
+        assert [check.find(lake, [outcome]) for check in CHECKS[name]] == [[]] * len(CHECKS[name])
 
 
 def test_only_the_markets_of_the_run_are_looked_at(tmp_path: Path) -> None:
     lake = Lake(tmp_path, durability="rename")
     stored(lake, "trades", [trade(0, size=0)])
-    assert check_named("trades", "trades_are_possible").find(lake, []) == []
+    rule = check_named("trades", "trades_are_possible")
+    assert rule.find(lake, []) == []
+    other = replace(stored(lake, "trades", [trade(0, size=0)]), market_key="kalshi:it's")
+    assert rule.find(lake, [other]) == []
 
 
 def test_a_violation_is_withdrawn_and_its_reason_kept(tmp_path: Path) -> None:

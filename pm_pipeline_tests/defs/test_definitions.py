@@ -67,9 +67,26 @@ def test_everything_has_a_meaning_and_a_place() -> None:
 @pytest.mark.parametrize(
     ("asset", "checks"),
     [
-        ("prices", {"prices_are_probabilities", "time_moves_forward", "outcomes_sum_to_one", "coverage"}),
+        (
+            "prices",
+            {
+                "prices_are_probabilities",
+                "time_moves_forward",
+                "outcomes_sum_to_one",
+                "coverage",
+                "fine_history_is_saved",
+            },
+        ),
         ("trades", {"trades_are_possible", "coverage"}),
-        ("resolutions", {"one_payout_per_market"}),
+        (
+            "resolutions",
+            {
+                "one_payout_per_market",
+                "sources_agree_on_the_end",
+                "one_winner_per_group",
+                "a_paid_market_stays_paid",
+            },
+        ),
         ("favourite/signals", {"no_lookahead"}),
         ("warehouse", {"runs_are_published"}),
     ],

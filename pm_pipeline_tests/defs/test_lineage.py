@@ -33,7 +33,9 @@ def test_no_signals_asset_of_the_code_location_can_see_a_resolution() -> None:
         while pending:
             pending += (new := graph.get(pending.pop()).parent_keys - upstream)
             upstream |= new
-        assert {k.to_user_string() for k in upstream} == {"prices", "trades", "book_events", "catalog"}
+        assert {k.to_user_string() for k in upstream} == {
+            *("prices", "trades", "book_events", "onchain_fills", "catalog"),
+        }
     require_blind_signals(definitions.defs)
 
 
@@ -54,6 +56,10 @@ def test_settlement_does_see_the_resolutions() -> None:
                 ("prices", "better"),
             ],
             "resolutions → features → better → x/signals",
+        ),
+        (
+            [("resolutions", "reconciliation"), ("reconciliation", "x/signals")],
+            "resolutions → reconciliation → x/signals",
         ),
         (
             [("x/signals", "x/fills"), ("resolutions", "x/fills"), ("x/fills", "y/signals")],

@@ -13,7 +13,7 @@ from pm_pipeline.config import Settings
 from pm_pipeline.defs.market_data.onchain import CHECKS, volumes
 from pm_pipeline.markets.units import MICRO
 from pm_pipeline.sources.ingest import Outcome
-from pm_pipeline.sources.polymarket.fills import FILLS, to_rows
+from pm_pipeline.sources.polymarket.onchain.fills import FILLS, to_rows
 from pm_pipeline.warehouse.catalog import Catalog
 from pm_pipeline.warehouse.coverage import Coverage, CoverageStatus, read_coverage
 from pm_pipeline.warehouse.duck import connect

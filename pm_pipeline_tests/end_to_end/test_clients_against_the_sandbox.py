@@ -16,6 +16,7 @@ from pm_pipeline.markets.units import MICRO
 from pm_pipeline.sources.adapter import PlatformAdapter, Selection
 from pm_pipeline.sources.connect import open_adapter
 from pm_pipeline.sources.ingest import FEEDS, ingest
+from pm_pipeline.sources.polymarket.history.trades import SETTLED_AFTER
 from pm_pipeline.sources.sandbox import World, build_app, generate_world, running_server
 from pm_pipeline.sources.sandbox.plans import POLITICS_FEES, EventPlan, figure_event, question_event
 from pm_pipeline.sources.sandbox.world import ABSENT, WorldMarket, book_at
@@ -149,6 +150,7 @@ def test_every_trade_comes_back_as_often_as_it_was_made(
                 bool(trades.block[n]) and not polymarket,
             )
             for n in range(len(trades.ts))
+            if not polymarket or int(trades.ts[n]) // SECOND * SECOND < world.now - SETTLED_AFTER
         )
         names = ("outcome_index", "price", "size", "side", "wallet", "is_block")
         read = Counter(

@@ -33,7 +33,8 @@ from pm_pipeline.markets.rules import RuleBook
 from pm_pipeline.markets.units import MICRO, from_micro, to_micro
 from pm_pipeline.sources.adapter import PlatformAdapter, Selection
 from pm_pipeline.sources.connect import open_adapter
-from pm_pipeline.sources.ingest import Outcome, ingest, ingest_resolutions
+from pm_pipeline.sources.endings import ingest_resolutions
+from pm_pipeline.sources.ingest import Outcome, ingest
 from pm_pipeline.sources.sandbox import build_app, load_world
 from pm_pipeline.strategies import REGISTRY
 from pm_pipeline.warehouse.arrays import BookLog

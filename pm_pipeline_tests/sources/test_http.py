@@ -19,6 +19,7 @@ from pm_pipeline.sources.errors import (
     SourceUnavailable,
 )
 from pm_pipeline.sources.http import MOST_EMPTY, HttpClient, redacted
+from pm_pipeline.sources.limiter import AdaptiveLimiter
 from pm_pipeline_tests.sources.server import Server, Sleeps, client_of, json_response
 
 
@@ -49,6 +50,49 @@ def test_a_passing_failure_is_asked_again(status: int) -> None:
     server = Server({"/x": [json_response({}, status), json_response({}, status), {"ok": True}]})
     assert get(server) == {"ok": True}
     assert len(server.asked) == 3
+
+
+def test_a_venue_that_restarts_is_waited_for_longer_than_other_failures() -> None:
+    sleeps = Sleeps()
+    server = Server({"/x": [json_response({}, 425)] * 9 + [{"ok": True}]})
+    assert get(server, sleeps=sleeps, attempts=2) == {"ok": True}
+    assert sleeps.slept == [10.0] * 9
+
+
+def test_a_restart_beyond_our_patience_is_said_with_the_hour_at_which_it_is_usual() -> None:
+    sleeps = Sleeps()
+    server = Server({"/x": json_response({}, 425)})
+    with pytest.raises(SourceUnavailable, match=r"venue\.test/x: .*HTTP 425.* for 60 s; on Tuesdays at 7:00"):
+        get(server, sleeps=sleeps, restart_s=2.0)
+    assert len(server.asked) == 30
+
+
+def test_an_endpoint_is_paced_apart_and_the_longest_path_that_fits_counts() -> None:
+    clocks = {name: Sleeps() for name in ("/book", "/books", "host")}
+
+    async def run() -> None:
+        server = Server({"/book": {}, "/books": json_response({}, 429), "/x": {}})
+        async with client_of(
+            server,
+            sleeps=clocks["host"],
+            endpoints={
+                path: AdaptiveLimiter(1, clock=clocks[path].clock, sleep=clocks[path].sleep)
+                for path in ("/book", "/books")
+            },
+            attempts=2,
+        ) as client:
+            for path in ("/book", "/book", "/x", "/x"):
+                await client.get(path)
+            with pytest.raises(SourceUnavailable):
+                await client.get("/books")
+
+    asyncio.run(run())
+    # after a 429 the endpoint's rate is halved: its second request waits for two seconds
+    assert {name: sleeps.slept for name, sleeps in clocks.items()} == {
+        "/book": [1.0],
+        "/books": [2.0],
+        "host": [],
+    }
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 422])

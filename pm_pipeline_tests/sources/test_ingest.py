@@ -9,21 +9,24 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pm_pipeline.markets.clock import FOREVER, HOUR, SECOND, Nanos, parse_time
+from pm_pipeline.markets.clock import DAY, FOREVER, HOUR, MINUTE, SECOND, Nanos, parse_time
 from pm_pipeline.markets.keys import Venue
 from pm_pipeline.markets.market import Market
 from pm_pipeline.markets.resolution import Resolution, ResolutionStatus
-from pm_pipeline.sources.adapter import PlatformAdapter, Position, Selection, to_batch
+from pm_pipeline.sources.adapter import EVERYTHING, PlatformAdapter, Position, Selection, Window, to_batch
+from pm_pipeline.sources.endings import ingest_resolutions
 from pm_pipeline.sources.errors import SourceError, UnsupportedError
 from pm_pipeline.sources.ingest import (
     ASKED_TO,
+    TRADES,
     Outcome,
+    allowed_silence,
     ingest,
-    ingest_resolutions,
     is_fresh,
     verdict,
     withdraw,
 )
+from pm_pipeline.sources.resume import Since
 from pm_pipeline.warehouse.coverage import CoverageStatus, read_coverage
 from pm_pipeline.warehouse.files import StorageError
 from pm_pipeline.warehouse.lake import Lake
@@ -54,7 +57,7 @@ class Told(PlatformAdapter):
     async def now(self) -> Nanos:
         return self._now
 
-    async def get_prices(self, market: Market) -> AsyncIterator[pa.RecordBatch]:
+    async def get_prices(self, market: Market, since: Since = EVERYTHING) -> AsyncIterator[pa.RecordBatch]:
         self.inside += 1
         self.most_inside = max(self.inside, self.most_inside)
         await asyncio.sleep(0)
@@ -68,7 +71,7 @@ class Told(PlatformAdapter):
         raise UnsupportedError("no candles here")
         yield  # type: ignore[unreachable]  # makes this an asynchronous generator
 
-    async def get_trades(self, market: Market) -> AsyncIterator[pa.RecordBatch]:
+    async def get_trades(self, market: Market, since: Nanos = 0) -> AsyncIterator[pa.RecordBatch]:
         nothing: list[pa.RecordBatch] = []
         for batch in nothing:
             yield batch
@@ -90,6 +93,23 @@ class Told(PlatformAdapter):
 
     def get_positions(self, wallet: str) -> AsyncIterator[list[Position]]:
         raise NotImplementedError
+
+
+def _trade(market: Market, n: int) -> dict[str, Any]:
+    return {
+        "market_key": str(market.key),
+        "outcome_index": 0,
+        "ts": NOW - n * HOUR,
+        "known_at": NOW,
+        "ingested_at": NOW,
+        "trade_id": str(n),
+        "ordinal": 0,
+        "price": 500_000,
+        "size": 1,
+        "side": "buy",
+        "side_evidence": "feed",
+        "is_block": False,
+    }
 
 
 def _price(market: Market, ts: Nanos, now: Nanos) -> dict[str, Any]:
@@ -185,14 +205,81 @@ def test_an_answer_without_rows_is_an_answer(
 
 def test_a_shorter_answer_than_we_have_is_refused(tmp_path: Path) -> None:
     lake, market = Lake(tmp_path, durability="rename"), listed()
+    lake.write(TRADES, str(market.key), to_batch(TRADES, [_trade(market, n) for n in range(3)]))
+    former = lake.read(TRADES, str(market.key))
+    (outcome,) = read(lake, Told(), market, name=TRADES)
+    assert outcome.coverage.status is CoverageStatus.FAILED
+    assert "now has 0 rows for market_data.trades of kalshi:A, and 3 are already in the lake" in str(
+        outcome.error
+    )
+    assert lake.read(TRADES, str(market.key)).equals(former)
+
+
+def test_prices_that_do_not_meet_the_stored_ones_are_refused(tmp_path: Path) -> None:
+    lake, market = Lake(tmp_path, durability="rename"), listed()
     read(lake, Told(lambda m: [m.traded_until - n * HOUR for n in (3, 2, 1)]), market)  # type: ignore[operator]
     former = lake.read(PRICES, str(market.key))
     (outcome,) = read(lake, Told(until(0)), market)
     assert outcome.coverage.status is CoverageStatus.FAILED
-    assert "now has 2 rows for market_data.prices of kalshi:A, and 3 are already in the lake" in str(
-        outcome.error
-    )
+    assert "of the 3 prices stored of" in str(outcome.error)
     assert lake.read(PRICES, str(market.key)).equals(former)
+
+
+def test_a_market_is_read_on_from_where_it_was_left_and_nothing_stored_is_given_up(tmp_path: Path) -> None:
+    asked: list[Since] = []
+
+    class Recording(Told):
+        async def get_prices(
+            self, market: Market, since: Since = EVERYTHING
+        ) -> AsyncIterator[pa.RecordBatch]:
+            asked.append(since)
+            async for batch in super().get_prices(market, since):
+                yield batch
+
+    lake, market = Lake(tmp_path, durability="rename"), listed(closed=False)
+    start = NOW - 24 * HOUR
+    read(lake, Recording(lambda m: [start, start + 12 * HOUR], now=start + 13 * HOUR), market)
+    later = Recording(lambda m: [start + 12 * HOUR, NOW - HOUR])
+    (outcome,) = read(lake, later, market)
+    assert [dict(since) for since in asked] == [{}, {0: start + 6 * HOUR}]
+    assert (outcome.coverage.rows, outcome.coverage.got_from) == (3, start)
+
+
+def test_each_outcome_must_be_quoted_to_the_end_on_its_own(tmp_path: Path) -> None:
+    class Half(Told):
+        async def get_prices(
+            self, market: Market, since: Since = EVERYTHING
+        ) -> AsyncIterator[pa.RecordBatch]:
+            end = market.traded_until or NOW
+            for outcome, last in ((0, end), (1, end - 49 * HOUR)):
+                yield to_batch(PRICES, [{**_price(market, last, NOW), "outcome_index": outcome}])
+
+    lake = Lake(tmp_path, durability="rename")
+    (outcome,) = read(lake, Half(), listed(hours=96))
+    assert outcome.coverage.status is CoverageStatus.QUIET
+    assert "49 hours before" in outcome.coverage.reason
+
+
+@pytest.mark.parametrize(
+    ("venue", "life", "trading", "allowed"),
+    [
+        (Venue.POLYMARKET, 5 * MINUTE, False, 100 * SECOND),
+        (Venue.POLYMARKET, 5 * MINUTE, True, 100 * SECOND),
+        (Venue.POLYMARKET, 15 * MINUTE, False, 5 * MINUTE),
+        (Venue.POLYMARKET, 12 * HOUR, True, 4 * HOUR),
+        (Venue.POLYMARKET, 25 * HOUR, True, 6 * HOUR),
+        (Venue.POLYMARKET, 25 * HOUR, False, 20 * HOUR),
+        (Venue.POLYMARKET, 60 * HOUR, False, 48 * HOUR),
+        (Venue.POLYMARKET, 60 * DAY, False, 48 * HOUR),
+        (Venue.POLYMARKET, 60 * DAY, True, 6 * HOUR),
+        (Venue.KALSHI, 15 * MINUTE, False, 48 * HOUR),
+        (Venue.KALSHI, 60 * DAY, True, 6 * HOUR),
+    ],
+)
+def test_how_long_a_market_may_be_silent_follows_its_life(
+    venue: Venue, life: Nanos, trading: bool, allowed: Nanos
+) -> None:
+    assert allowed_silence(venue, Window(NOW - life, NOW), trading=trading) == allowed
 
 
 def test_a_source_that_fails_leaves_the_former_rows_and_the_other_markets(tmp_path: Path) -> None:

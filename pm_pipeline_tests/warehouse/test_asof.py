@@ -79,7 +79,7 @@ def test_the_lake_is_not_reachable_through_public_names(tmp_path: Path) -> None:
     lake.write(PRICES, KEY, prices([{"ts": 1, "mid": 1}]))
     opened = open_view(lake, market())
     public = [name for name in dir(opened) if not name.startswith("_")]
-    assert sorted(public) == ["as_of", "book", "book_log", "market", "quotes", "trades", "until"]
+    assert sorted(public) == ["as_of", "book", "book_log", "fills", "market", "quotes", "trades", "until"]
 
 
 def test_the_data_that_a_view_shows_end_where_it_ends() -> None:

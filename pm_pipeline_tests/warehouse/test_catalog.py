@@ -1,13 +1,30 @@
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pm_pipeline.errors import UsageError
-from pm_pipeline.markets import Instrument, Market, MarketGroup, MarketKey, ScheduleEvidence
+from pm_pipeline.markets import (
+    Event,
+    GroupKind,
+    Instrument,
+    Market,
+    MarketGroup,
+    MarketKey,
+    ScheduleEvidence,
+    Venue,
+)
 from pm_pipeline.markets.clock import DAY, day_of
-from pm_pipeline.warehouse import Catalog, Lake, StorageError, markets_to_tables
+from pm_pipeline.warehouse import (
+    Catalog,
+    Lake,
+    StorageError,
+    events_to_table,
+    groups_to_table,
+    markets_to_tables,
+)
 from pm_pipeline_tests.warehouse.builders import KEY, T0, lake_at, market
 
 KALSHI = "kalshi:KXHIGHNY-26JUL10-B85.5"
@@ -154,6 +171,57 @@ def test_groups_are_exclusive_only_if_all_their_markets_say_so(tmp_path: Path) -
         ),
         "pair": MarketGroup("pair", (MarketKey.parse("kalshi:7"), MarketKey.parse("polymarket:7")), False),
     }
+
+
+def an_event(number: str, *keys: str, **changes: Any) -> Event:
+    listed = tuple(map(MarketKey.parse, keys))
+    return Event(venue=Venue.POLYMARKET, event_id=number, title=f"E{number}", market_keys=listed, **changes)
+
+
+def read_events_on(lake: Lake, day: int, events: Sequence[Event], groups: Sequence[MarketGroup]) -> None:
+    """Write what the venue listed some days after T0."""
+    known_at = T0 + day * DAY
+    lake.write("catalog.events", day_of(known_at), events_to_table(events, known_at, known_at))
+    lake.write("catalog.market_groups", day_of(known_at), groups_to_table(groups, known_at, known_at))
+
+
+def test_the_newest_reading_of_each_event_and_group_counts(tmp_path: Path) -> None:
+    lake = lake_at(tmp_path)
+    first, second = MarketKey.parse("polymarket:1"), MarketKey.parse("polymarket:2")
+    old = MarketGroup("polymarket:0xg", (first,), True, True, GroupKind.NEG_RISK, ("7",))
+    new = replace(old, market_keys=(first, second), exhaustive=False)
+    gone = MarketGroup("polymarket:0xgone", (first,), True, kind=GroupKind.NEG_RISK)
+    read_events_on(lake, 0, [an_event("7", "polymarket:1", slug="seven"), an_event("8")], [old, gone])
+    read_events_on(lake, 2, [an_event("7", "polymarket:1", "polymarket:2", slug="seven")], [new])
+    catalog = Catalog(lake)
+    assert catalog.events() == {
+        "polymarket:7": an_event("7", "polymarket:1", "polymarket:2", slug="seven"),
+        "polymarket:8": an_event("8"),
+    }
+    assert catalog.groups() == {"polymarket:0xg": new, "polymarket:0xgone": gone}
+    assert Catalog(lake, as_of=T0 + DAY).groups()["polymarket:0xg"] == old
+    assert Catalog(lake, as_of=T0 - 1000).events() == {}
+
+
+def test_a_market_learns_the_slug_of_its_event_and_is_found_by_it(tmp_path: Path) -> None:
+    lake = lake_at(tmp_path)
+    key = MarketKey.parse("polymarket:1")
+    outcomes = (Instrument(key, 0, "Yes", "11", "31"), Instrument(key, 1, "No", "12", "32"))
+    read_on(lake, 0, [market("polymarket:1", event_id="7", instruments=outcomes), market("polymarket:2")])
+    read_events_on(lake, 0, [an_event("7", "polymarket:1", slug="seven")], [])
+    catalog = Catalog(lake)
+    assert [m.event_slug for m in catalog.markets().values()] == ["seven", None]
+    for name in ("seven", "https://polymarket.com/event/seven", "32"):
+        assert catalog.find(name).key == key
+
+
+def test_a_market_seen_open_before_keeps_the_close_that_was_announced(tmp_path: Path) -> None:
+    """What a later reading, of the closed market, knows only in hindsight was listed on an earlier day."""
+    lake = lake_at(tmp_path)
+    close = T0 + 3 * DAY
+    read_on(lake, 0, [market(scheduled_close=close, schedule_evidence=ScheduleEvidence.LISTED)])
+    read_on(lake, 4, [market(scheduled_close=close, schedule_evidence=ScheduleEvidence.HINDSIGHT)])
+    assert Catalog(lake).market(KEY).schedule_evidence is ScheduleEvidence.LISTED
 
 
 def test_a_catalog_day_without_its_outcomes_is_an_error(tmp_path: Path) -> None:

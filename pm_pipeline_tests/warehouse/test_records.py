@@ -8,9 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pm_pipeline.markets import (
+    Event,
     FeeTerms,
+    GroupKind,
     Instrument,
     Market,
+    MarketGroup,
     MarketKey,
     Resolution,
     ResolutionStatus,
@@ -24,6 +27,10 @@ from pm_pipeline.markets import (
 from pm_pipeline.markets.clock import parse_time
 from pm_pipeline.warehouse import (
     StorageError,
+    events_from_table,
+    events_to_table,
+    groups_from_table,
+    groups_to_table,
     markets_from_tables,
     markets_to_tables,
     resolution_from_rows,
@@ -54,11 +61,11 @@ def maybe(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 @st.composite
 def markets(draw: st.DrawFn) -> Market:
     key = draw(keys)
-    labels = draw(st.lists(st.tuples(text, maybe(text)), min_size=1, max_size=4))
+    labels = draw(st.lists(st.tuples(text, maybe(text), maybe(text)), min_size=1, max_size=4))
     return Market(
         key=key,
         question=draw(text),
-        instruments=tuple(Instrument(key, n, label, token) for n, (label, token) in enumerate(labels)),
+        instruments=tuple(Instrument(key, n, *names) for n, names in enumerate(labels)),
         opened_at=draw(maybe(nanos)),
         scheduled_close=draw(maybe(nanos)),
         schedule_evidence=draw(st.sampled_from(ScheduleEvidence)),
@@ -79,6 +86,8 @@ def markets(draw: st.DrawFn) -> Market:
         traded_until=draw(maybe(nanos)),
         rules_text=draw(maybe(text)),
         resolution_source=draw(maybe(text)),
+        resolution_host=draw(maybe(text)),
+        resolution_station=draw(maybe(text)),
     )
 
 
@@ -88,6 +97,56 @@ def test_markets_survive_the_tables(listed: list[Market]) -> None:
     assert rows.schema.equals(table("catalog.markets").arrow)
     assert outcomes.schema.equals(table("catalog.instruments").arrow)
     assert markets_from_tables(rows, outcomes) == listed
+
+
+@st.composite
+def events(draw: st.DrawFn) -> Event:
+    return Event(
+        venue=draw(st.sampled_from(Venue)),
+        event_id=draw(text),
+        title=draw(text),
+        slug=draw(maybe(text)),
+        series=draw(maybe(text)),
+        category=draw(maybe(text)),
+        tags=tuple(draw(st.lists(text, max_size=3))),
+        opened_at=draw(maybe(nanos)),
+        scheduled_close=draw(maybe(nanos)),
+        group_key=draw(maybe(text)),
+        market_keys=tuple(draw(st.lists(keys, max_size=3))),
+        placeholders=draw(st.integers(0, 99)),
+        volume=draw(maybe(micros)),
+    )
+
+
+@given(st.lists(events(), max_size=4))
+def test_events_survive_the_table(listed: list[Event]) -> None:
+    rows = events_to_table(listed, T0, T0)
+    assert rows.schema.equals(table("catalog.events").arrow)
+    assert events_from_table(rows) == listed
+
+
+groups = st.builds(
+    MarketGroup,
+    text,
+    st.lists(keys, min_size=1, max_size=3).map(tuple),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from(GroupKind),
+    st.lists(text, max_size=2).map(tuple),
+)
+
+
+@given(st.lists(groups, max_size=4))
+def test_groups_survive_the_table(listed: list[MarketGroup]) -> None:
+    rows = groups_to_table(listed, T0, T0)
+    assert rows.schema.equals(table("catalog.market_groups").arrow)
+    assert groups_from_table(rows) == listed
+
+
+def test_more_markets_than_a_batch_come_back_in_their_order() -> None:
+    listed = [market(f"polymarket:{number:05d}") for number in range(5000)]
+    found = markets_from_tables(*markets_to_tables(listed, T0, T0), {"polymarket:9": "nine"})
+    assert found == listed
 
 
 def test_decimal_text_of_fees_is_kept_to_the_last_zero() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pm_pipeline.markets.clock import FOREVER, SECOND
-from pm_pipeline.sources.polymarket.fills import KNOWN_AFTER, to_rows
+from pm_pipeline.sources.polymarket.onchain.fills import KNOWN_AFTER, to_rows
 from pm_pipeline.warehouse.lake import Lake, MissingPartitionError
 from pm_pipeline.warehouse.wallet_fills import FILLS, fills_known_at
 from pm_pipeline_tests.sources.polymarket.chain_material import SECOND as BLOCK

@@ -81,7 +81,7 @@ def _signals(cls: type[BaseStrategy[Any]]) -> dg.AssetsDefinition:
         kinds={"parquet"},
         partitions_def=MARKETS,
         backfill_policy=ONE_RUN,
-        deps=["prices", "trades", "book_events"],
+        deps=["prices", "trades", "book_events", "onchain_fills"],
         metadata={TABLE: "backtest.signals", PREFIX: name},
         io_manager_key="lake",
         check_specs=[

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import dagster as dg
+from pydantic import Field
 
 from pm_pipeline.defs.backtest.assets import SIMULATED, key_of
 from pm_pipeline.defs.backtest.versions import fills_version, is_current, signals_version, strategy_version
@@ -17,9 +18,9 @@ from pm_pipeline.defs.launch import Launcher, Resolve
 from pm_pipeline.defs.market_data.assets import TABLES
 from pm_pipeline.defs.partitions import MARKET_GROUPS, MARKETS, contiguous_ranges, register
 from pm_pipeline.defs.resources import Workspace
-from pm_pipeline.errors import PipelineError, UsageError
+from pm_pipeline.errors import PipelineError, UsageError, did_you_mean
 from pm_pipeline.markets.clock import day_of
-from pm_pipeline.markets.keys import Venue
+from pm_pipeline.markets.keys import MarketKey, Venue
 from pm_pipeline.markets.market import Market
 from pm_pipeline.sources.ingest import is_fresh, verdict
 from pm_pipeline.strategies.registry import REGISTRY
@@ -29,7 +30,21 @@ from pm_pipeline.warehouse.lake import Lake
 MOST_RANGES: Final = 20
 """If stale partitions lie in more ranges than this, one run covers them all, fresh ones between included."""
 
+EXTRAS: Final[Mapping[str, tuple[str, frozenset[Venue]]]] = {
+    "onchain": ("ingest_onchain", frozenset({Venue.POLYMARKET})),
+    "holders": ("ingest_holders", frozenset({Venue.POLYMARKET})),
+    "bars": ("make_bars", frozenset(Venue)),
+    "reconcile": ("reconcile", frozenset(Venue)),
+}
+"""What can be fetched or made beside the market data, in this order: its job, and the venues that have it."""
+
 Plan = dict[str, Any]
+
+
+class Extras(dg.Config):
+    """What is fetched or made beside the market data."""
+
+    also: list[str] = Field(default_factory=list, description=f"any of {', '.join(EXTRAS)}")
 
 
 def asset_jobs(strategies: Sequence[str]) -> list[Any]:
@@ -141,14 +156,27 @@ def build_jobs(resolve: Resolve) -> list[dg.JobDefinition]:
     def backtest() -> None:
         combine(test(read(plan())))
 
+    @dg.op(description="Fetches and makes what is asked for beside the market data.")
+    def enrich(context: dg.OpExecutionContext, config: Extras, plan: Plan) -> Plan:
+        if unknown := [name for name in config.also if name not in EXTRAS]:
+            raise UsageError(f"there is nothing called {unknown[0]!r}{did_you_mean(unknown[0], EXTRAS)}")
+        failure = plan["failure"]
+        for name in (name for name in EXTRAS if name in config.also):
+            job, venues = EXTRAS[name]
+            keys = {key for key in plan["markets"] if MarketKey.parse(key).venue in venues}
+            error = _run_ranges(_launcher(context, resolve), context, job, keys)
+            context.log.info(f"{name}: {len(keys)} markets")
+            failure = failure or (str(error) if error else None)
+        return plan | {"failure": failure}
+
     @dg.op(description="Fails when some data could not be read.")
     def confirm(plan: Plan) -> None:
         if plan["failure"]:
             raise PipelineError(plan["failure"])
 
-    @dg.job(description="Reads the catalog and the market data of the universe, and computes nothing.")
+    @dg.job(description="Reads the catalog, the market data of the universe, and what is asked beside.")
     def fetch() -> None:
-        confirm(read(plan()))
+        confirm(enrich(read(plan())))
 
     return [backtest, fetch]
 

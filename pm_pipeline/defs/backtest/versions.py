@@ -16,7 +16,12 @@ from pm_pipeline.warehouse.lake import Lake
 INPUTS: Final = "inputs"
 """Footer key of a computed partition: the version of all that went into it."""
 
-MARKET_DATA: Final = ("market_data.prices", "market_data.trades", "market_data.book_events")
+MARKET_DATA: Final = (
+    "market_data.prices",
+    "market_data.trades",
+    "market_data.book_events",
+    "market_data.wallet_fills",
+)
 """What a strategy may look at."""
 
 _CORE: Final = ("markets", "warehouse", "engine", "strategies", "research")

@@ -1,8 +1,9 @@
 """The catalog of markets, read once a day, and the dated rules of the venues."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 
 import dagster as dg
 import pyarrow as pa
@@ -16,13 +17,23 @@ from pm_pipeline.errors import PipelineError, UsageError, did_you_mean
 from pm_pipeline.markets.clock import Nanos, day_of
 from pm_pipeline.markets.keys import Venue
 from pm_pipeline.markets.listed_fees import ListedFee
-from pm_pipeline.markets.market import Market
-from pm_pipeline.sources.adapter import PlatformAdapter, Selection
+from pm_pipeline.sources.adapter import Listing, PlatformAdapter, Selection
 from pm_pipeline.sources.errors import BadRequest
+from pm_pipeline.sources.listings import KEYS, CatalogRows
 from pm_pipeline.universe import MarketFilter, Universe
 from pm_pipeline.warehouse.lake import Lake
-from pm_pipeline.warehouse.records import listed_fees_to_table, markets_to_tables
+from pm_pipeline.warehouse.records import listed_fees_to_table
 from pm_pipeline.warehouse.schema import table
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the venues of a universe listed: rows by table, the fees beside them, and the source's time."""
+
+    now: Nanos
+    tables: Mapping[str, pa.Table]
+    fees: Sequence[ListedFee] = ()
+    hindsight: tuple[str, ...] = ()
 
 
 @dg.asset(
@@ -34,13 +45,13 @@ from pm_pipeline.warehouse.schema import table
     pool="catalog",
 )
 def catalog(context: dg.AssetExecutionContext, workspace: Workspace, config: Markets) -> dg.MaterializeResult:
-    """The markets of the universe as their venues list them today: ids, outcomes, price grid, dates, rules.
+    """The universe as its venues list it today: markets with their terms, events, and what settles together.
 
     A venue only tells how things are now, so only today's partition can be read; past partitions are what
     earlier days saw, and are what makes the catalog point-in-time.
     """
-    now, markets, fees = asyncio.run(read_catalog(workspace, config.chosen(workspace.settings)))
-    return write_catalog(workspace, context.partition_keys, now, markets, fees)
+    reading = asyncio.run(read_catalog(workspace, config.chosen(workspace.settings)))
+    return write_catalog(workspace, context.partition_keys, reading)
 
 
 @dg.asset(
@@ -58,46 +69,40 @@ def rules(workspace: Workspace) -> pa.Table:
     return pa.Table.from_pylist(workspace.rules.to_rows(), schema=table("catalog.rules").arrow)
 
 
-def write_catalog(
-    workspace: Workspace,
-    days: Iterable[str],
-    now: Nanos,
-    markets: list[Market],
-    fees: Sequence[ListedFee] = (),
-) -> dg.MaterializeResult:
+def write_catalog(workspace: Workspace, days: Iterable[str], reading: Reading) -> dg.MaterializeResult:
     """Write today's catalog and the fees listed with it; refuse other days, and an empty answer."""
-    today = day_of(now)
+    today = day_of(reading.now)
     if others := [day for day in days if day != today]:
         raise UsageError(
             f"the catalog can only be read as it is now, and the source's day is {today}; "
             f"materialise that partition instead of {others[0]}"
         )
-    if not markets:
+    markets = reading.tables["catalog.markets"]
+    if not len(markets):
         raise UsageError(
             "the universe matches no market of the source; loosen its filters, or look at what there is: "
             "`bt markets` lists what was read"
         )
-    rows, instruments = markets_to_tables(markets, known_at=now, ingested_at=now)
     lake = workspace.lake
-    rows, instruments = (
-        _with_others(lake, name, today, new)
-        for name, new in (("catalog.markets", rows), ("catalog.instruments", instruments))
-    )
-    if fees:
-        listed = listed_fees_to_table(fees, ingested_at=now)
-        lake.write(LISTED_FEES, today, _with_others(lake, LISTED_FEES, today, listed, of="scope"))
-    lake.write("catalog.instruments", today, instruments)
-    lake.write("catalog.markets", today, rows)
+    if reading.fees:
+        listed = listed_fees_to_table(reading.fees, ingested_at=reading.now)
+        lake.write(LISTED_FEES, today, _with_others(lake, LISTED_FEES, today, listed, "scope"))
+    for name in reversed(KEYS):  # the markets last: what names them is there before them
+        lake.write(name, today, _with_others(lake, name, today, reading.tables[name], KEYS[name][0]))
+    venues = markets.column("venue").to_pylist()
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": len(markets),
+            "events": len(reading.tables["catalog.events"]),
+            "groups": len(reading.tables["catalog.market_groups"]),
             "world": workspace.settings.label,
-            "venues": {venue: sum(m.key.venue == venue for m in markets) for venue in Venue},
+            "venues": {venue: venues.count(venue) for venue in Venue},
+            "chosen_with_later_knowledge": list(reading.hindsight),
         }
     )
 
 
-def _with_others(lake: Lake, name: str, day: str, new: pa.Table, *, of: str = "market_key") -> pa.Table:
+def _with_others(lake: Lake, name: str, day: str, new: pa.Table, of: str) -> pa.Table:
     """The new rows, and those of markets that another universe had read earlier on the same day."""
     if not lake.exists(name, day):
         return new
@@ -106,11 +111,9 @@ def _with_others(lake: Lake, name: str, day: str, new: pa.Table, *, of: str = "m
     return pa.concat_tables([new, others])
 
 
-async def read_catalog(
-    workspace: Workspace, universe: Universe
-) -> tuple[Nanos, list[Market], list[ListedFee]]:
-    """Ask the venues of the universe for their markets; the source's time, each market and each fee once."""
-    found: dict[str, Market] = {}
+async def read_catalog(workspace: Workspace, universe: Universe) -> Reading:
+    """Ask the venues of the universe for their markets, with events, groups and fees, each once."""
+    rows = CatalogRows()
     fees: dict[tuple[str, Nanos], ListedFee] = {}
     now = 0
     async with AsyncExitStack() as stack:
@@ -118,14 +121,13 @@ async def read_catalog(
             adapter = await stack.enter_async_context(workspace.adapter(wanted.venue))
             now = await adapter.now()
             try:
-                listed = [market async for market in _crawl(adapter, wanted.selection())]
+                async for listing in _crawl(adapter, wanted.selection()):
+                    rows.add(listing, now)
             except BadRequest as error:
                 raise _unknown(workspace, wanted, error) from error
-            chosen = wanted.choose(listed)
-            found.update((str(market.key), market) for market in chosen)
-            listed_fees = await adapter.get_listed_fees(chosen)
+            listed_fees = await adapter.get_listed_fees(rows.markets(wanted.venue))
             fees.update(((fee.scope, fee.valid_from), fee) for fee in listed_fees)
-    return now, [found[key] for key in sorted(found)], [fees[key] for key in sorted(fees)]
+    return Reading(now, rows.tables(), [fees[key] for key in sorted(fees)], universe.later_knowledge())
 
 
 def _unknown(workspace: Workspace, wanted: MarketFilter, error: BadRequest) -> PipelineError:
@@ -133,12 +135,17 @@ def _unknown(workspace: Workspace, wanted: MarketFilter, error: BadRequest) -> P
     if error.status != 404:
         return error
     listed = [m for m in workspace.catalog.markets().values() if m.key.venue is wanted.venue]
-    known = {name for m in listed for name in (str(m.key), m.key.native_id, m.slug, m.series) if name}
+    known = {
+        name
+        for market in listed
+        for name in (str(market.key), market.key.native_id, market.slug, market.event_slug, market.series)
+        if name
+    }
     strange = [name for name in (*wanted.ids, *wanted.series) if name not in known]
-    return UsageError(f"{error}{did_you_mean(strange[0], known) if strange else ''}")
+    if not strange or "did you mean" in str(error):
+        return UsageError(str(error))
+    return UsageError(f"{error}{did_you_mean(strange[0], known)}")
 
 
-async def _crawl(adapter: PlatformAdapter, selection: Selection) -> AsyncIterator[Market]:
-    async for page in adapter.get_markets(selection):
-        for market in page:
-            yield market
+def _crawl(adapter: PlatformAdapter, selection: Selection) -> AsyncIterator[Listing]:
+    return adapter.get_listings(selection)

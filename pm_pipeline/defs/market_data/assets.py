@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import groupby
 from typing import Final
 
@@ -13,7 +14,8 @@ from pm_pipeline.defs.progress import counter
 from pm_pipeline.defs.resources import Workspace
 from pm_pipeline.errors import PipelineError, UsageError, did_you_mean
 from pm_pipeline.markets.market import Market
-from pm_pipeline.sources.ingest import Outcome, ingest
+from pm_pipeline.sources.endings import ingest_resolutions
+from pm_pipeline.sources.ingest import RESOLUTIONS, Outcome, ingest
 
 MEANINGS: Final = {
     "prices": "Mid points of each outcome, with bid and ask where the venue gives them.\n\n"
@@ -90,11 +92,12 @@ async def read_markets(
     workspace: Workspace, table: str, markets: Sequence[Market], done: Callable[[object], None]
 ) -> list[Outcome]:
     """Fill the partitions of ``table`` for ``markets``, venue by venue."""
+    read = ingest_resolutions if table == RESOLUTIONS else partial(ingest, name=table)
     outcomes: list[Outcome] = []
     by_venue = sorted(markets, key=lambda market: market.key.venue)
     for venue, group in groupby(by_venue, key=lambda market: market.key.venue):
         async with workspace.adapter(venue) as adapter:
-            outcomes += await ingest(adapter, workspace.lake, table, list(group), done=done)
+            outcomes += await read(adapter, workspace.lake, markets=list(group), done=done)
     return outcomes
 
 

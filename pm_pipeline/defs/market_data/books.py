@@ -11,8 +11,8 @@ import dagster as dg
 from pm_pipeline.defs.market_data.checks import CHECKS, result_of
 from pm_pipeline.defs.resources import Workspace
 from pm_pipeline.sources.ingest import Outcome, snapshot_books
-from pm_pipeline.sources.polymarket.books import require_all
-from pm_pipeline.sources.polymarket.recordings import read_recording
+from pm_pipeline.sources.polymarket.books.ingest import require_all
+from pm_pipeline.sources.polymarket.books.recordings import read_recording
 from pm_pipeline.universe import choose, universe_of
 
 LEVELS: Final = next(check for check in CHECKS["book_events"] if check.name == "book_levels_are_possible")

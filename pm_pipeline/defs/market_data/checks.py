@@ -6,7 +6,12 @@ from typing import Final, TypeAlias
 
 import dagster as dg
 
+from pm_pipeline.markets.resolution import contradiction
+from pm_pipeline.markets.units import MICRO
+from pm_pipeline.sources.endings import ChangedEndError, former_state, pays_whole
 from pm_pipeline.sources.ingest import Outcome, withdraw
+from pm_pipeline.warehouse.catalog import Catalog
+from pm_pipeline.warehouse.claims import latest_claims
 from pm_pipeline.warehouse.duck import connect
 from pm_pipeline.warehouse.lake import Lake
 
@@ -32,18 +37,62 @@ def sql(table: str, query: str) -> Callable[[Lake, Sequence[Outcome]], Violation
     """A rule as a query over the run's partitions of ``table``, named ``rows``: (market_key, detail)."""
 
     def find(lake: Lake, outcomes: Sequence[Outcome]) -> Violations:
-        partitions = [outcome.market_key for outcome in outcomes if outcome.coverage.rows]
-        if not partitions:
+        keys = [outcome.market_key for outcome in outcomes if outcome.coverage.rows]
+        if not keys:
             return []
-        with connect(lake, {table: partitions}) as connection:
-            found = connection.execute(query.format(rows=table)).fetchall()
+        with connect(lake, [table]) as connection:
+            connection.execute(
+                f"CREATE VIEW asked AS FROM {table} WHERE market_key IN ({', '.join(map(_quoted, keys))})"
+            ).fetchall()
+            found = connection.execute(query.format(rows="asked")).fetchall()
         return [(str(key), str(detail)) for key, detail in found]
 
     return find
 
 
+def _quoted(text: str) -> str:
+    escaped = text.replace("'", "''")
+    return f"'{escaped}'"
+
+
 def _short(lake: Lake, outcomes: Sequence[Outcome]) -> Violations:
     return [(o.market_key, o.coverage.reason) for o in outcomes if o.coverage.reason]
+
+
+def _contested(lake: Lake, outcomes: Sequence[Outcome]) -> Violations:
+    """Markets whose sources contradict each other, by what each claimed last."""
+    known = Catalog(lake).markets()
+    found = []
+    for outcome in outcomes:
+        key = outcome.market_key
+        whole = key in known and pays_whole(known[key])
+        if words := contradiction(latest_claims(lake, key).values(), whole=whole):
+            found.append((key, words))
+    return found
+
+
+def _winners(lake: Lake, outcomes: Sequence[Outcome]) -> Violations:
+    """Markets of this run whose group has too many winners, or none although all is decided."""
+    asked = {outcome.market_key for outcome in outcomes}
+    found = []
+    for group in Catalog(lake).groups().values():
+        members = [str(key) for key in group.market_keys]
+        if not group.exclusive or asked.isdisjoint(members):
+            continue
+        states = {key: former_state(lake, key) for key in members}
+        paid = {key: s.payouts for key, s in states.items() if s is not None and s.payouts is not None}
+        winners = sorted(key for key, payouts in paid.items() if payouts[0] == MICRO)
+        if len(winners) > 1:
+            words = f"{group.group_key} has {len(winners)} winners: {', '.join(winners)}"
+            found += [(key, words) for key in winners if key in asked]
+        elif not winners and group.exhaustive and len(paid) == len(members):
+            words = f"{group.group_key} has no winner among its {len(members)} markets, all resolved"
+            found += [(key, words) for key in members if key in asked]
+    return found
+
+
+def _changed(lake: Lake, outcomes: Sequence[Outcome]) -> Violations:
+    return [(o.market_key, str(o.error)) for o in outcomes if isinstance(o.error, ChangedEndError)]
 
 
 COVERAGE: Final = Check(
@@ -189,6 +238,22 @@ CHECKS: Final[dict[str, tuple[Check, ...]]] = {
                 HAVING count(*) > 1
                 """,
             ),
+        ),
+        Check(
+            "sources_agree_on_the_end",
+            "All sources that may decide claim the same payouts, and none splits a neg-risk market.",
+            _contested,
+        ),
+        Check(
+            "one_winner_per_group",
+            "No two markets of an exclusive group win; once all of an exhaustive one are resolved, one has.",
+            _winners,
+        ),
+        Check(
+            "a_paid_market_stays_paid",
+            "Nobody says today that a market pays something else than it was settled with before.",
+            _changed,
+            blocking=False,
         ),
     ),
 }

@@ -145,7 +145,7 @@ async def read_fills(
     workspace: Workspace, markets: Sequence[Market], log: dg.DagsterLogManager
 ) -> list[Outcome]:
     """Fill the partitions of ``markets``, from the source that the settings name."""
-    from pm_pipeline.sources.polymarket.onchain import ingest_fills
+    from pm_pipeline.sources.polymarket.onchain.ingest import ingest_fills
 
     done = counter(log, "onchain_fills", len(markets))
     async with workspace.adapter(Venue.POLYMARKET) as adapter:

@@ -3,12 +3,12 @@
 Two tests of sampled signals, each on a private copy of the market's tables:
 
 * **truncation**: without every row known after the decision, all signals up to it must be the same.
-* **poison**: with every row known after the decision made up, once far down and once far up, the same; and
-  with noise in every row known after the signal's own ``inputs_known_at``, that signal must still be made,
-  or its claim was false.
+* **poison**: with every row known after the decision made up, once far down and once far up, the same (who
+  traded, and on which side, is made up too); and with noise in every row known after the signal's own
+  ``inputs_known_at``, that signal must still be made, or its claim was false.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol, TypeAlias
@@ -124,19 +124,43 @@ def _altered(view: AsOfView, known_until: Nanos, noise: _Noise | None) -> Market
         known = pc.less_equal(rows.column("known_at"), pa.scalar(to_datetime(known_until), Kind.TIME.value))
         if noise is None:
             return rows.filter(known)
-        return _poisoned(rows, known, noise)
+        return _poisoned(name, rows, known, noise)
 
     return MarketData(view._data.market, cut)
 
 
-def _poisoned(rows: pa.Table, known: pa.ChunkedArray, noise: _Noise) -> pa.Table:
+def _poisoned(table: str, rows: pa.Table, known: pa.ChunkedArray, noise: _Noise) -> pa.Table:
     for name in _VALUES:
         if name in rows.column_names:
-            at, old = rows.column_names.index(name), rows.column(name)
-            values = noise(len(rows)) * (MICRO // 100)
-            new = pc.if_else(known, old, pc.if_else(pc.is_null(old), old, pa.array(values, old.type)))
-            rows = rows.set_column(at, rows.schema.field(at), new)
-    return rows
+            values = pa.array(noise(len(rows)) * (MICRO // 100), rows.column(name).type)
+            rows = _made_up(rows, name, known, values)
+    if table not in _EXECUTIONS:
+        return rows
+    for name, (low, high) in _CHOICES.items():
+        if name in rows.column_names:
+            made_up = [high if cents >= _HALF else low for cents in noise(len(rows)).tolist()]
+            rows = _made_up(rows, name, known, pa.array(made_up, rows.column(name).type))
+    text = pa.types.is_string(rows.schema.field("wallet").type)
+    nobodies = [bytes([cents]) * 20 for cents in noise(len(rows)).tolist()]
+    wallets = ["0x" + nobody.hex() for nobody in nobodies] if text else nobodies
+    return _made_up(rows, "wallet", known, pa.array(wallets, rows.schema.field("wallet").type))
+
+
+def _made_up(rows: pa.Table, name: str, known: pa.ChunkedArray, values: pa.Array) -> pa.Table:
+    """The rows with made-up values in a column, where they were not known; null stays null."""
+    at, old = rows.column_names.index(name), rows.column(name)
+    new = pc.if_else(known, old, pc.if_else(pc.is_null(old), old, values))
+    return rows.set_column(at, rows.schema.field(at), new)
 
 
 _VALUES: Final = ("mid", "bid", "ask", "price", "size")
+
+_EXECUTIONS: Final = frozenset({"market_data.trades", "market_data.wallet_fills"})
+"""Tables that say who did what: the side, the role, the outcome and the wallet are made up too."""
+_CHOICES: Final[Mapping[str, tuple[object, object]]] = {
+    "side": ("sell", "buy"),
+    "role": ("maker", "taker"),
+    "outcome_index": (0, 1),
+}
+"""What stands for a made-up value that is low, and for one that is high."""
+_HALF: Final = 50

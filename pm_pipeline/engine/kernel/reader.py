@@ -89,7 +89,7 @@ class StoredStream:
                 note_prices(_books(rows), seen)
         if trades and not _adds_none(lake.values(_TRADES, market_key, "price"), Grid.of(ticks)):
             for rows in lake.stored(_TRADES, market_key, ("outcome_index", "price", "size", "is_block")):
-                _note_prints(_prints(rows), seen)
+                _note_prints(prints_of(rows), seen)
         grid = Grid.of(ticks, [np.flatnonzero(seen)])
         return cls(grid, lake, market_key, tuple(eras), trades, clock, known or clock == "known_at", piece)
 
@@ -106,7 +106,7 @@ class StoredStream:
         state[[w.TIME, w.SEQ, w.PRINTED]] = -(2**63)
         state[[w.BOOK_MORE, w.PRINT_MORE]] = 1
         state[w.HOLDS] = self.clock == "ts"
-        books, prints = _Feed(self._books(), _books()), _Feed(self._prints(), _prints())
+        books, prints = _Feed(self._books(), _books()), _Feed(self._prints(), prints_of())
         code = w.FULL
         while code != w.END:
             out = _woven(self.piece, known=self.known)
@@ -158,7 +158,7 @@ class StoredStream:
         few = max(1, self.piece // 4)  # a book changes far more often than it trades
         batches = self.lake.stored(_TRADES, self.market_key, columns, coded=("side",), rows=few)
         for rows in _in_order(batches, self.clock):
-            yield _prints(rows, self.clock, known=self.known)
+            yield prints_of(rows, self.clock, known=self.known)
 
     def _times(self) -> tuple[str, ...]:
         return ("known_at",) if self.clock == "known_at" else ("ts", "known_at") if self.known else ("ts",)
@@ -238,7 +238,8 @@ def _books(rows: pa.RecordBatch | None = None, clock: Clock = "ts", last: int = 
     )
 
 
-def _prints(rows: pa.RecordBatch | None = None, clock: Clock = "ts", *, known: bool = True) -> Prints:
+def prints_of(rows: pa.RecordBatch | None = None, clock: Clock = "ts", *, known: bool = True) -> Prints:
+    """The trades of a batch in place; ``clock`` names the column of their times."""
     read = _Reader(rows)
     return Prints(
         times=read.numbers(clock, np.int64),

@@ -8,17 +8,18 @@ from typing import Any, Self
 
 import pyarrow as pa
 
-from pm_pipeline.markets.clock import Nanos
+from pm_pipeline.markets.clock import HOUR, Nanos
 from pm_pipeline.markets.keys import Venue
 from pm_pipeline.markets.listed_fees import ListedFee
 from pm_pipeline.markets.market import Market
 from pm_pipeline.markets.resolution import Resolution
-from pm_pipeline.markets.units import Micro
-from pm_pipeline.sources.adapter import PlatformAdapter, Position, Selection, to_batch
-from pm_pipeline.sources.errors import UnsupportedError
+from pm_pipeline.markets.units import Micro, from_micro
+from pm_pipeline.sources.adapter import EVERYTHING, Listing, PlatformAdapter, Position, Selection, to_batch
+from pm_pipeline.sources.errors import QuietSourceError, UnsupportedError
 from pm_pipeline.sources.http import HttpClient
 from pm_pipeline.sources.kalshi import books, fees, history, rest
 from pm_pipeline.sources.kalshi.history import Period, Tiers
+from pm_pipeline.sources.resume import Since
 
 
 class BookFeed(StrEnum):
@@ -43,6 +44,7 @@ class KalshiAdapter(PlatformAdapter):
     """
 
     venue = Venue.KALSHI
+    after_close = HOUR  # a candle may end a period after the close
 
     def __init__(
         self,
@@ -84,7 +86,11 @@ class KalshiAdapter(PlatformAdapter):
         """Markets of both tiers; see :class:`~pm_pipeline.sources.kalshi.rest.Catalog`."""
         return self._catalog.crawl(selection)
 
-    async def get_listed_fees(self, markets: Sequence[Market]) -> list[ListedFee]:
+    def get_listings(self, selection: Selection) -> AsyncIterator[Listing]:
+        """Markets of both tiers, and their events with the strikes of each as a group."""
+        return self._catalog.listings(selection)
+
+    async def get_listed_fees(self, markets: Iterable[Market]) -> list[ListedFee]:
         """Fees stated on the series, events and markets that this session has listed, with all changes."""
         catalog = self._catalog
         return await fees.listed_fees(
@@ -96,16 +102,17 @@ class KalshiAdapter(PlatformAdapter):
         async for rows in self._candles(market):
             yield to_batch("market_data.candles", rows)
 
-    async def get_prices(self, market: Market) -> AsyncIterator[pa.RecordBatch]:
+    async def get_prices(self, market: Market, since: Since = EVERYTHING) -> AsyncIterator[pa.RecordBatch]:
         """Best bid and offer of YES at the end of each candle, known at that moment."""
-        async for rows in self._candles(market):
+        async for rows in self._candles(market, since.get(0, 0)):
             prices = [{**history.price_row(row), "ingested_at": row["ingested_at"]} for row in rows]
             yield to_batch("market_data.prices", prices)
 
-    async def get_trades(self, market: Market) -> AsyncIterator[pa.RecordBatch]:
+    async def get_trades(self, market: Market, since: Nanos = 0) -> AsyncIterator[pa.RecordBatch]:
         """Executions; block trades are marked, they never met the book."""
         now = await self.now()
         window = self.prices_window(market, now)
+        window = window._replace(start=max(window.start, min(since, window.end)))
         async for rows in history.trades(self._client, market, window, await self._tiers()):
             if rows:
                 yield to_batch("market_data.trades", [{**row, "ingested_at": now} for row in rows])
@@ -138,14 +145,22 @@ class KalshiAdapter(PlatformAdapter):
         raise UnsupportedError("Kalshi shows positions to their owner only; there is nothing public to read")
         yield []  # type: ignore[unreachable]  # pragma: no cover - makes this an asynchronous generator
 
-    async def _candles(self, market: Market) -> AsyncIterator[list[Mapping[str, Any]]]:
+    async def _candles(self, market: Market, since: Nanos = 0) -> AsyncIterator[list[Mapping[str, Any]]]:
         now = await self.now()
         window = self.prices_window(market, now)
         period = self._period or history.period_for(window)
+        window = window._replace(start=max(window.start, min(since, window.end)))
         tiers = await self._tiers()
+        spoke = False
         async for rows in history.candles(self._client, market, window, period, tiers, now):
             if rows:
+                spoke = True
                 yield [{**row, "ingested_at": now} for row in rows]
+        if not spoke and not since and market.volume:
+            raise QuietSourceError(
+                f"Kalshi has no candle of {market.key}, of which {from_micro(market.volume)} contracts were "
+                "traded; the source has gone quiet. Nothing was written"
+            )
 
     async def _tiers(self) -> Tiers:
         if self._cutoff is None:

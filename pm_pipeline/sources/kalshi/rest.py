@@ -10,11 +10,12 @@ from typing import Any, Final
 import msgspec
 
 from pm_pipeline.markets.clock import SECOND, Nanos, parse_time
+from pm_pipeline.markets.event import Event
 from pm_pipeline.markets.keys import KeyFormatError, MarketKey, Venue, check_partition_key
-from pm_pipeline.markets.market import Instrument, Market, ScheduleEvidence, TickRange
+from pm_pipeline.markets.market import Instrument, Market, MarketGroup, ScheduleEvidence, TickRange
 from pm_pipeline.markets.resolution import PayoutError, Resolution, ResolutionStatus, check_payouts
 from pm_pipeline.markets.units import MICRO, Micro
-from pm_pipeline.sources.adapter import MarketState, Selection
+from pm_pipeline.sources.adapter import Listing, MarketState, Selection
 from pm_pipeline.sources.errors import BadRequest, BadResponse
 from pm_pipeline.sources.http import HttpClient, Params
 from pm_pipeline.sources.kalshi.wire import (
@@ -85,6 +86,22 @@ class Catalog:
                 yield found
             if left is not None and left <= 0:
                 return
+
+    async def listings(self, selection: Selection) -> AsyncIterator[Listing]:
+        """What :meth:`crawl` gives, and at its end the events and groups of it, each with all its markets."""
+        found: dict[str, list[MarketKey]] = {}
+        async for markets in self.crawl(selection):
+            for market in markets:
+                assert market.event_id is not None
+                found.setdefault(market.event_id, []).append(market.key)
+            yield Listing(markets, [], [])
+        for ticker in found:
+            if selection.narrows_events:
+                found[ticker] = [_key(raw.ticker, MARKETS) for raw in await self._of_event(ticker)]
+        events = [
+            to_event(self.events[t], self.series[self.events[t].series_ticker], found[t]) for t in found
+        ]
+        yield Listing([], events, [to_group(self.events[ticker], found[ticker]) for ticker in found])
 
     async def _pages(self, selection: Selection) -> AsyncIterator[list[KalshiMarket]]:
         if selection.ids or selection.slugs:
@@ -234,13 +251,41 @@ def to_market(raw: KalshiMarket, event: KalshiEvent, series: KalshiSeries) -> Ma
         series=event.series_ticker,
         category=series.category,
         tags=tuple(series.tags or ()),
-        group_key=f"{Venue.KALSHI}:{raw.event_ticker}",
+        group_key=_group_key(raw.event_ticker),
         exclusive_group=event.mutually_exclusive,
         volume=size(first(where, volume_fp=raw.volume_fp, volume=raw.volume), where, "volume_fp"),
         traded_until=close if closed else None,
         rules_text=rules or None,
         resolution_source=next((s.url or s.name for s in series.settlement_sources or ()), None),
     )
+
+
+def to_event(raw: KalshiEvent, series: KalshiSeries, markets: Iterable[MarketKey]) -> Event:
+    """The domain's record of an event; Kalshi gives it neither dates nor a volume of its own."""
+    return Event(
+        venue=Venue.KALSHI,
+        event_id=raw.event_ticker,
+        title=raw.title,
+        series=raw.series_ticker,
+        category=series.category,
+        tags=tuple(series.tags or ()),
+        group_key=_group_key(raw.event_ticker),
+        market_keys=tuple(sorted(markets)),
+    )
+
+
+def to_group(raw: KalshiEvent, markets: Iterable[MarketKey]) -> MarketGroup:
+    """The strikes of an event. Kalshi says whether at most one of them pays, never that one must."""
+    return MarketGroup(
+        group_key=_group_key(raw.event_ticker),
+        market_keys=tuple(sorted(markets)),
+        exclusive=raw.mutually_exclusive,
+        event_ids=(raw.event_ticker,),
+    )
+
+
+def _group_key(event_ticker: str) -> str:
+    return f"{Venue.KALSHI}:{event_ticker}"
 
 
 def to_resolution(raw: KalshiMarket, now: Nanos) -> Resolution:

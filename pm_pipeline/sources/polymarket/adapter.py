@@ -12,11 +12,24 @@ from pm_pipeline.markets.clock import Nanos
 from pm_pipeline.markets.keys import Venue
 from pm_pipeline.markets.market import Market
 from pm_pipeline.markets.resolution import Resolution
-from pm_pipeline.sources.adapter import PlatformAdapter, Position, Selection, to_batch
-from pm_pipeline.sources.errors import SourceError, UnsupportedError
+from pm_pipeline.sources.adapter import (
+    EVERYTHING,
+    Ending,
+    Listing,
+    PlatformAdapter,
+    Position,
+    Selection,
+    Window,
+    to_batch,
+)
+from pm_pipeline.sources.errors import QuietSourceError, SourceError, UnsupportedError
 from pm_pipeline.sources.http import HttpClient
-from pm_pipeline.sources.polymarket import clob, data, gamma
-from pm_pipeline.sources.polymarket.resolve import to_resolution
+from pm_pipeline.sources.polymarket.books import clob
+from pm_pipeline.sources.polymarket.catalog import gamma
+from pm_pipeline.sources.polymarket.endings.resolutions import Asked, ChainEnds, Endings
+from pm_pipeline.sources.polymarket.history import prices, trades
+from pm_pipeline.sources.polymarket.wallets.client import WalletReader, positions
+from pm_pipeline.sources.resume import Since
 
 
 class PolymarketAdapter(PlatformAdapter):
@@ -24,10 +37,23 @@ class PolymarketAdapter(PlatformAdapter):
 
     venue = Venue.POLYMARKET
 
-    def __init__(self, *, gamma: HttpClient, clob: HttpClient, data: HttpClient) -> None:
+    endings_at_once = 200
+
+    def __init__(
+        self,
+        *,
+        gamma: HttpClient,
+        clob: HttpClient,
+        data: HttpClient,
+        chain: ChainEnds | None = None,
+        asked: Asked = Asked.AUTO,
+    ) -> None:
+        """``chain`` is where the chain's resolutions are read, if at all; ``asked`` whom else to ask."""
         self._gamma = gamma
         self._clob = clob
         self._data = data
+        self._chain = chain
+        self._asked = asked
         self._now: Nanos | None = None
         self._stack = AsyncExitStack()
 
@@ -52,39 +78,69 @@ class PolymarketAdapter(PlatformAdapter):
             self._now = (await self._data.fetch("GET", "/v2/status")).at
         return self._now
 
-    def get_markets(self, selection: Selection) -> AsyncIterator[list[Market]]:
-        """Tradable markets; see :func:`~pm_pipeline.sources.polymarket.gamma.crawl`."""
+    async def get_markets(self, selection: Selection) -> AsyncIterator[list[Market]]:
+        """Tradable markets; see :func:`~pm_pipeline.sources.polymarket.catalog.gamma.crawl`."""
+        async for listing in self.get_listings(selection):
+            yield listing.markets
+
+    def get_listings(self, selection: Selection) -> AsyncIterator[Listing]:
+        """Tradable markets, their events and neg-risk groups."""
         return gamma.crawl(self._gamma, selection)
 
-    async def get_prices(self, market: Market) -> AsyncIterator[pa.RecordBatch]:
-        """Mid points of every outcome, from the CLOB, or from the Data API where the CLOB is empty."""
+    async def get_prices(self, market: Market, since: Since = EVERYTHING) -> AsyncIterator[pa.RecordBatch]:
+        """Mid points of every outcome; see :func:`~pm_pipeline.sources.polymarket.history.prices.history`.
+
+        YES and NO share one book, so an outcome without any price beside one that has some is no answer.
+        """
         now = await self.now()
-        window = self.prices_window(market, now)
+        whole = self.prices_window(market, now)
+        silent, spoke = [], bool(since)
         for instrument in market.instruments:
-            token = _token(instrument.token_id, market)
-            for piece in window.split(clob.LONGEST):
-                rows = await clob.mid_history(self._clob, token, piece)
-                rows = rows or await data.price_history(self._data, token, piece)
-                common = {
-                    "market_key": str(market.key),
-                    "outcome_index": instrument.outcome_index,
-                    "ingested_at": now,
-                }
-                known = [{**row, **common} for row in rows if row["known_at"] <= now]
-                if known:
-                    yield to_batch("market_data.prices", known)
+            outcome, token = instrument.outcome_index, _token(instrument.token_id, market)
+            asked = Window(max(whole.start, since.get(outcome, 0)), whole.end)
+            points = await prices.history(
+                prices.clob_history(self._clob, token),
+                prices.data_history(self._data, token),
+                asked,
+                whole,
+                now,
+            )
+            common = {"market_key": str(market.key), "outcome_index": outcome, "ingested_at": now}
+            async for rows in prices.rows_of([point for point in points if point.known_at <= now], common):
+                yield to_batch("market_data.prices", rows)
+            spoke = spoke or bool(points)
+            if not points and outcome not in since:
+                silent.append(instrument.label)
+        if spoke and silent:
+            raise QuietSourceError(
+                f"{market.key} has prices of one outcome and none of {silent[0]!r}, which shares its book. "
+                "Nothing was written"
+            )
 
     async def get_candles(self, market: Market) -> AsyncIterator[pa.RecordBatch]:
         """Raises :class:`UnsupportedError`: Polymarket serves no candlesticks."""
         raise UnsupportedError(f"Polymarket serves no candlesticks; use the prices of {market.key}")
         yield  # type: ignore[unreachable]  # pragma: no cover - makes this an asynchronous generator
 
-    async def get_trades(self, market: Market) -> AsyncIterator[pa.RecordBatch]:
-        """Taker executions as the Data API prints them."""
+    async def get_trades(self, market: Market, since: Nanos = 0) -> AsyncIterator[pa.RecordBatch]:
+        """Taker executions as the Data API prints them, once they have settled."""
         now = await self.now()
-        async for rows in data.trades(self._data, market):
-            if rows:
-                yield to_batch("market_data.trades", [{**row, "ingested_at": now} for row in rows])
+        window = Window(since, now - trades.SETTLED_AFTER)
+        async for batch in trades.trades(self._data, market, window, now):
+            yield batch
+
+    def window(self, name: str, market: Market, now: Nanos) -> Window:
+        """Trades are taken up to when they have settled."""
+        window = self.prices_window(market, now)
+        if name != "market_data.trades":
+            return window
+        return Window(window.start, max(window.start, min(window.end, now - trades.SETTLED_AFTER)))
+
+    def shortfall(self, name: str, market: Market, rows: pa.Table, now: Nanos) -> str:
+        """Fine prices expire, and the feed of trades goes back three years."""
+        if name == "market_data.prices":
+            return prices.expired(rows, market.opened_at)
+        return trades.out_of_reach(market.opened_at, now) if name == "market_data.trades" else ""
 
     async def get_orderbook(self, market: Market) -> AsyncIterator[pa.RecordBatch]:
         """The present book of outcome 0 as one reset; nothing where the market has no book any more.
@@ -111,17 +167,25 @@ class PolymarketAdapter(PlatformAdapter):
 
     async def get_resolutions(self, markets: Sequence[Market]) -> AsyncIterator[list[Resolution]]:
         """Where each market stands, one per page."""
-        now = await self.now()
-        for market in markets:
-            if market.condition_id is None:
-                raise SourceError(f"{market.key} has no condition id; fetch its catalog entry again")
-            raw = await gamma.market_by_id(self._gamma, market.key.native_id)
-            row = await data.resolution(self._data, market.condition_id)
-            yield [to_resolution(market, raw, row, now)]
+        async for ending in self.get_endings(markets):
+            if ending.error is not None:
+                raise ending.error
+            yield [ending.resolution] if ending.resolution is not None else []
+
+    async def get_endings(self, markets: Sequence[Market]) -> AsyncIterator[Ending]:
+        """How each market ended; see :class:`~pm_pipeline.sources.polymarket.endings.resolutions.Endings`."""
+        sources = Endings(self._gamma, self._clob, self._data, self._chain, self._asked)
+        async for ending in sources.of(markets, await self.now()):
+            yield ending
 
     def get_positions(self, wallet: str) -> AsyncIterator[list[Position]]:
         """What a wallet holds; public, as everything on the chain."""
-        return data.positions(self._data, wallet)
+        return positions(self._data, wallet)
+
+    @property
+    def wallets(self) -> WalletReader:
+        """What the venue tells of wallets."""
+        return WalletReader(self._data)
 
 
 def book_rows(market: Market, book: Book, read_at: Nanos) -> Iterable[Mapping[str, Any]]:

@@ -2,20 +2,26 @@
 
 Traps of the format: lists packed as JSON into strings, numbers that come as integer, fraction, text or not at
 all, and timestamps in four forms.
+
+Every record is closed: what it leaves unread stands in :mod:`~pm_pipeline.sources.polymarket.unread`, and a
+field in neither is drift.
 """
 
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
 from pm_pipeline.markets.clock import Nanos
 from pm_pipeline.sources.errors import BadResponse
+from pm_pipeline.sources.polymarket import unread
 from pm_pipeline.sources.wire import moment, unix_seconds
 
 
 class Tag(msgspec.Struct, rename="camel"):
     """A subject that an event is filed under."""
+
+    unread: ClassVar[frozenset[str]] = unread.TAG
 
     label: str | None = None
     slug: str | None = None
@@ -24,32 +30,49 @@ class Tag(msgspec.Struct, rename="camel"):
 class SeriesRef(msgspec.Struct, rename="camel"):
     """The series of events that an event belongs to."""
 
+    unread: ClassVar[frozenset[str]] = unread.SERIES
+
     slug: str | None = None
 
 
 class GammaEvent(msgspec.Struct, rename="camel"):
-    """An event: one question, or the parent of several markets."""
+    """An event: one question, or the parent of several markets.
+
+    ``markets`` are left as they came, to be read one by one: an error then names its market. An event that
+    stands inside a market has none.
+    """
+
+    unread: ClassVar[frozenset[str]] = unread.GAMMA_EVENT
 
     id: str
     title: str | None = None
+    slug: str | None = None
     category: str | None = None
     series_slug: str | None = None
     series: list[SeriesRef] | None = None
     tags: list[Tag] | None = None
+    start_date: str | None = None
+    end_date: str | None = None
+    volume: Decimal | None = None
     neg_risk_augmented: bool | None = None
+    markets: list[Any] | None = None
 
 
 class FeeSchedule(msgspec.Struct, rename="camel"):
     """The fee terms attached to one market."""
 
+    unread: ClassVar[frozenset[str]] = frozenset()
+
     rate: Decimal
-    exponent: int
+    exponent: Decimal
     taker_only: bool
-    rebate_rate: Decimal
+    rebate_rate: Decimal = Decimal(0)
 
 
 class GammaMarket(msgspec.Struct, rename="camel"):
     """A market as Gamma lists it."""
+
+    unread: ClassVar[frozenset[str]] = unread.GAMMA_MARKET
 
     id: str
     active: bool
@@ -61,6 +84,7 @@ class GammaMarket(msgspec.Struct, rename="camel"):
     outcomes: str | list[str] | None = None
     outcome_prices: str | list[str] | None = None
     clob_token_ids: str | list[str] | None = None
+    position_ids: str | list[str] | None = None
     start_date: str | None = None
     created_at: str | None = None
     accepting_orders_timestamp: str | None = None
@@ -68,11 +92,15 @@ class GammaMarket(msgspec.Struct, rename="camel"):
     closed_time: str | None = None
     uma_end_date: str | None = None
     uma_resolution_status: str | None = None
+    uma_resolution_statuses: str | list[str] | None = None
+    enable_order_book: bool | None = None
+    accepting_orders: bool | None = None
     order_price_min_tick_size: Decimal | None = None
     order_min_size: Decimal | None = None
     volume_num: Decimal | None = None
     volume: Decimal | None = None
     neg_risk: bool | None = None
+    neg_risk_other: bool | None = None
     neg_risk_market_id: str | None = msgspec.field(default=None, name="negRiskMarketID")
     fees_enabled: bool | None = None
     fee_schedule: FeeSchedule | None = None
@@ -86,6 +114,8 @@ class GammaMarket(msgspec.Struct, rename="camel"):
 class HistoryPoint(msgspec.Struct):
     """One point of CLOB ``/prices-history``: unix seconds and a mid point."""
 
+    unread: ClassVar[frozenset[str]] = frozenset()
+
     t: int
     p: Decimal
 
@@ -93,11 +123,15 @@ class HistoryPoint(msgspec.Struct):
 class History(msgspec.Struct):
     """CLOB ``/prices-history``."""
 
+    unread: ClassVar[frozenset[str]] = frozenset()
+
     history: list[HistoryPoint]
 
 
 class BookLevel(msgspec.Struct):
     """One price of CLOB ``/book``."""
+
+    unread: ClassVar[frozenset[str]] = frozenset()
 
     price: Decimal
     size: Decimal
@@ -105,6 +139,8 @@ class BookLevel(msgspec.Struct):
 
 class BookAnswer(msgspec.Struct):
     """CLOB ``/book``; ``timestamp`` is milliseconds as text."""
+
+    unread: ClassVar[frozenset[str]] = unread.BOOK
 
     asset_id: str
     timestamp: str
@@ -114,6 +150,8 @@ class BookAnswer(msgspec.Struct):
 
 class TradeRow(msgspec.Struct):
     """One row of Data API ``/v2/trades``: one taker order in one transaction."""
+
+    unread: ClassVar[frozenset[str]] = unread.TRADE
 
     proxy_wallet: str
     side: str
@@ -128,33 +166,50 @@ class TradeRow(msgspec.Struct):
 class PricePoint(msgspec.Struct):
     """One point of Data API ``/v2/prices-history``."""
 
+    unread: ClassVar[frozenset[str]] = frozenset()
+
     timestamp: int
     price: Decimal
     resolution_seconds: int
 
 
 class ResolutionRow(msgspec.Struct):
-    """One row of Data API ``/v2/resolutions``; most fields may be absent or empty."""
+    """One row of Data API ``/v2/resolutions``; most fields may be absent or an empty text.
+
+    ``price`` is the oracle's answer in units of 10⁻¹⁸, ``"69"`` where there is none.
+    """
+
+    unread: ClassVar[frozenset[str]] = unread.RESOLUTION
 
     condition_id: str
     status: str
-    was_disputed: bool = False
-    payouts: list[int] | None = None
+    was_disputed: bool | Literal[""] | None = None
+    payouts: list[int] | Literal[""] | None = None
+    price: str | None = None
+    market_type: str | None = None
     resolved_at: str | None = None
     last_update_timestamp: str | None = None
 
 
-class PositionRow(msgspec.Struct):
-    """One row of Data API ``/v2/positions``."""
+class ClobToken(msgspec.Struct):
+    """One outcome of CLOB ``/markets/{condition_id}``."""
 
-    proxy_wallet: str
-    condition_id: str
+    unread: ClassVar[frozenset[str]] = unread.CLOB_TOKEN
+
     token_id: str
-    current_size: Decimal
-    avg_price: Decimal
-    realized_pnl: Decimal
-    status: str
-    outcome_index: int | None = None
+    outcome: str
+    winner: bool = False
+
+
+class ClobMarket(msgspec.Struct):
+    """CLOB ``/markets/{condition_id}``: who won, once the market is closed."""
+
+    unread: ClassVar[frozenset[str]] = unread.CLOB_MARKET
+
+    condition_id: str
+    closed: bool
+    tokens: list[ClobToken]
+    is_50_50_outcome: bool = False
 
 
 def packed(value: str | list[str] | None, endpoint: str, field: str) -> list[str]:

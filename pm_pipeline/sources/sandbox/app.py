@@ -9,7 +9,16 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Host, Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pm_pipeline.sources.sandbox import clob, clob_ws, data_v2, gamma, kalshi, kalshi_ws, polygon
+from pm_pipeline.sources.sandbox import (
+    clob,
+    clob_markets,
+    clob_ws,
+    data_v2,
+    gamma,
+    kalshi,
+    kalshi_ws,
+    polygon,
+)
 from pm_pipeline.sources.sandbox.faults import FaultMiddleware, Faults
 from pm_pipeline.sources.sandbox.wire import Refusal
 from pm_pipeline.sources.sandbox.world import World
@@ -18,7 +27,7 @@ _VENUES: Final[tuple[tuple[Any, tuple[BaseRoute, ...], str, tuple[str, ...]], ..
     (gamma.error, tuple(gamma.ROUTES), "/gamma", ("gamma-api.polymarket.com",)),
     (
         clob.error,
-        (*clob.ROUTES, *clob_ws.ROUTES),
+        (*clob.ROUTES, *clob_markets.ROUTES, *clob_ws.ROUTES),
         "/clob",
         ("clob.polymarket.com", "ws-subscriptions-clob.polymarket.com"),
     ),

@@ -1,10 +1,11 @@
-"""Data API v2: trades of Polymarket, and the positions they left.
+"""Data API v2: trades of Polymarket.
 
 One row per taker order, or with ``taker_only=false`` also the orders it met, whose sizes sum to the taker's:
 whoever adds up both counts twice.
 """
 
 from collections.abc import Callable, Sequence
+from decimal import ROUND_FLOOR, Decimal
 from hashlib import sha256
 from typing import Final, NamedTuple
 
@@ -13,13 +14,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from pm_pipeline.markets.clock import DAY, SECOND, Nanos, to_datetime, to_nanos
-from pm_pipeline.markets.units import MICRO, Micro, UnitError, to_micro
-from pm_pipeline.sources.sandbox.data_wire import bound, envelope, page_asked, selected_markets
+from pm_pipeline.markets.units import MICRO, Micro
+from pm_pipeline.sources.sandbox.data_wire import (
+    bound,
+    envelope,
+    least,
+    page_asked,
+    profile,
+    selected_markets,
+)
 from pm_pipeline.sources.sandbox.wire import (
     Refusal,
     encode_cursor,
     flag,
-    iso,
     real,
     seconds,
     world_of,
@@ -27,9 +34,7 @@ from pm_pipeline.sources.sandbox.wire import (
 from pm_pipeline.sources.sandbox.world import Ints, Trades, World, WorldMarket
 
 _MAX_TRADES: Final = 1000
-_MAX_POSITIONS: Final = 500
 _USER_REACH: Final = 3 * 365 * DAY
-_DUST: Final = MICRO // 10
 MAKERS: Final = tuple("0x" + sha256(f"maker:{n}".encode()).hexdigest()[:40] for n in range(3))
 """Addresses of those whose orders rest."""
 
@@ -57,6 +62,16 @@ class Row(NamedTuple):
         return self.trades.taker_buys(self.at) == (self.maker == 0)
 
     @property
+    def fee(self) -> Micro:
+        """Dollars that the taker pays by the market's terms, cut to five places; makers pay none."""
+        terms = self.market.market.fee_terms
+        if terms is None or self.maker:
+            return 0
+        p = Decimal(self.trades.price_of_named(self.at)) / MICRO
+        fee = Decimal(self.size) * terms.rate * (p * (1 - p)) ** terms.exponent
+        return int((fee / 10).to_integral_value(ROUND_FLOOR)) * 10
+
+    @property
     def wallet(self) -> str:
         """The taker's address, or that of the maker."""
         return str(self.trades.wallet[self.at]) if self.maker == 0 else MAKERS[self.maker - 1]
@@ -65,7 +80,6 @@ class Row(NamedTuple):
 def _trade_json(row: Row) -> dict[str, object]:
     listed, trades, at = row.market.market, row.trades, row.at
     outcome = listed.instrument(int(trades.outcome[at]))
-    name = f"wallet-{row.wallet[2:8]}"
     return {
         "proxy_wallet": row.wallet,
         "side": "BUY" if row.buys else "SELL",
@@ -80,11 +94,7 @@ def _trade_json(row: Row) -> dict[str, object]:
         "event_slug": row.market.event.slug,
         "outcome": outcome.label,
         "outcome_index": outcome.outcome_index,
-        "name": name,
-        "pseudonym": name,
-        "bio": "",
-        "profile_image": "",
-        "profile_image_optimized": "",
+        **profile(row.wallet),
         "transaction_hash": transaction(row.market, at),
     }
 
@@ -166,119 +176,16 @@ def _newest_first(
 
 
 def _amount_filter(request: Request) -> Callable[[Row], bool]:
-    """Small rows are hidden unless ``filter_amount`` is lowered: below a cent of cash by default."""
-    kind = request.query_params.get("filter_type", "CASH").upper()
+    """Small rows are hidden unless ``filter_amount`` is lowered: below 0.01 contracts by default."""
+    kind = request.query_params.get("filter_type", "TOKENS").upper()
     if kind not in {"CASH", "TOKENS"}:
         raise Refusal(400, "filter_type must be CASH or TOKENS", "filter_type")
-    try:
-        least = to_micro(request.query_params.get("filter_amount", "0.01"))
-    except UnitError as broken:
-        raise Refusal(400, "filter_amount must be a number", "filter_amount") from broken
+    smallest = least(request, "0.01")
 
     def keep(row: Row) -> bool:
         amount = row.size
         if kind == "CASH":
             amount = amount * row.trades.price_of_named(row.at) // MICRO
-        return amount >= least
+        return amount >= smallest
 
     return keep
-
-
-def positions(request: Request) -> Response:
-    """``/v2/positions`` of one user or one condition, from the taker trades of the world."""
-    world = world_of(request)
-    limit, cursor = page_asked(request, 100, _MAX_POSITIONS)
-    user, selected = request.query_params.get("user"), selected_markets(request)
-    if (user is None) == (selected is None):
-        raise Refusal(400, "exactly one of user and condition_id is required", "user")
-    rows = [
-        row
-        for market in (world.polymarket.values() if selected is None else selected)
-        for row in _positions_in(world, market, user)
-    ]
-    skip = int(cursor.get("at", 0))
-    page, more = rows[skip : skip + limit], skip + limit < len(rows)
-    return envelope(page, limit, encode_cursor({"at": skip + limit, "l": limit}) if more else None)
-
-
-def _positions_in(world: World, market: WorldMarket, user: str | None) -> list[dict[str, object]]:
-    """Holdings per wallet and outcome at average cost; a wallet that only sold holds nothing here."""
-    trades = market.trades()
-    held: dict[tuple[str, int], list[int]] = {}
-    for at in range(len(trades.ts)):
-        wallet = str(trades.wallet[at])
-        if user is not None and wallet != user.lower():
-            continue
-        size, cost, bought, gained = held.setdefault((wallet, int(trades.outcome[at])), [0, 0, 0, 0])
-        traded, price = int(trades.size[at]), trades.price_of_named(at)
-        if trades.taker_buys(at):
-            held[(wallet, int(trades.outcome[at]))] = [
-                size + traded,
-                cost + traded * price // MICRO,
-                bought + traded,
-                gained,
-            ]
-        elif size:
-            sold = min(traded, size)
-            freed = cost * sold // size
-            gained += sold * price // MICRO - freed
-            held[(wallet, int(trades.outcome[at]))] = [size - sold, cost - freed, bought, gained]
-    return [
-        _position_json(world, market, wallet, outcome, figures)
-        for (wallet, outcome), figures in sorted(held.items())
-        if figures[2] and (figures[0] >= _DUST or figures[3])
-    ]
-
-
-def _position_json(
-    world: World, market: WorldMarket, wallet: str, outcome: int, figures: list[int]
-) -> dict[str, object]:
-    size, cost, bought, gained = figures
-    listed, payouts = market.market, market.resolution.payouts
-    quotes = market.quotes()
-    row = quotes.at(world.now)
-    mid = MICRO // 2 if row is None else int(quotes.mid[row])
-    price = (MICRO - mid if outcome else mid) if payouts is None else payouts[outcome]
-    value = size * price // MICRO
-    status = "OPEN" if payouts is None else ("REDEEMABLE" if price else "REDEEMABLE_LOST")
-    mine, other = listed.instrument(outcome), listed.instrument(1 - outcome)
-    stamps = market.trades().ts[np.asarray(market.trades().wallet == wallet)]
-    percent = 100.0 * (value - cost) / cost if cost else 0.0
-    return {
-        "proxy_wallet": wallet,
-        "token_id": mine.token_id,
-        "condition_id": listed.condition_id,
-        "current_size": real(size),
-        "avg_price": real(cost * MICRO // size) if size else 0.0,
-        "entry_cost_usdc": real(cost),
-        "entry_fees_usdc": 0.0,
-        "total_cost_usdc": real(cost),
-        "current_price": real(price),
-        "current_value": real(value),
-        "total_size": real(bought),
-        "realized_pnl": real(gained),
-        "unrealized_pnl": real(value - cost),
-        "total_pnl": real(value - cost + gained),
-        "percent_pnl": round(percent, 4),
-        "percent_realized_pnl": round(percent, 4),
-        "status": status if size else "CLOSED",
-        "redeemable": payouts is not None,
-        "mergeable": False,
-        "negative_risk": listed.exclusive_group,
-        "archived": False,
-        "title": listed.question,
-        "slug": listed.slug,
-        "icon": "",
-        "event_id": market.event.event_id,
-        "event_slug": market.event.slug,
-        "outcome": mine.label,
-        "outcome_index": outcome,
-        "opposite_outcome": other.label,
-        "opposite_token_id": other.token_id,
-        "end_date": "" if listed.scheduled_close is None else iso(listed.scheduled_close)[:10],
-        "last_event_at": seconds(int(stamps[-1])),
-        "first_entry_at": seconds(int(stamps[0])),
-        "name": f"wallet-{wallet[2:8]}",
-        "profile_image": "",
-        "verified": False,
-    }

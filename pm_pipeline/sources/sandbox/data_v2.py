@@ -4,6 +4,7 @@ Every answer is an envelope with a page. A cursor holds only where to go on and 
 must be sent again with it: a bare cursor continues the feed of all markets. ``offset`` is refused.
 """
 
+from hashlib import sha256
 from typing import Final
 
 import numpy as np
@@ -15,8 +16,9 @@ from pm_pipeline.markets.clock import DAY, SECOND, Nanos
 from pm_pipeline.markets.resolution import ResolutionStatus
 from pm_pipeline.markets.units import MICRO, Micro
 from pm_pipeline.sources.sandbox.clob import INTERVALS, finest_kept
-from pm_pipeline.sources.sandbox.data_trades import list_trades, positions
-from pm_pipeline.sources.sandbox.data_wire import MAX_NAMED, bound, envelope, error, page_asked
+from pm_pipeline.sources.sandbox.data_trades import list_trades
+from pm_pipeline.sources.sandbox.data_wallets import ROUTES as WALLETS
+from pm_pipeline.sources.sandbox.data_wire import MAX_NAMED, bound, conditions_of, envelope, error, page_asked
 from pm_pipeline.sources.sandbox.wire import (
     Refusal,
     answer,
@@ -33,6 +35,7 @@ from pm_pipeline.sources.sandbox.world import World, WorldMarket
 __all__ = ["ROUTES", "error"]
 
 _MAX_POINTS: Final = 10_000
+_UNSET: Final = "69"
 _WIDEST: Final = 15 * DAY
 _LEAST_BUCKET: Final = {"1w": 300, "1m": 600, "max": 600, "all": 600}
 _STATUS: Final = {
@@ -46,7 +49,7 @@ _STATUS: Final = {
 
 
 def prices_history(request: Request) -> Response:
-    """``/v2/prices-history``: mid points, each the last of a bucket that ends at its timestamp.
+    """``/v2/prices-history``: mid points, each the last of a bucket that begins at its timestamp.
 
     A bucket finer than what is kept gives an empty page; without one the server takes the finest it has.
     The last point of a resolved market (``resolution_seconds`` 0) is its payout, not a price.
@@ -80,7 +83,8 @@ def prices_history(request: Request) -> Response:
     else:
         begin = world.now - INTERVALS[interval] if interval in INTERVALS else 0
         until = world.now + SECOND
-    points = _points(world, token.market, token.outcome, begin, until, bucket, least)
+    seen = world.now if as_of is None else as_of
+    points = _points(world, token.market, token.outcome, begin, until, seen, bucket, least)
     if as_of is not None:
         points = points[-1:]
     after = int(cursor.get("ts", -1))
@@ -98,10 +102,14 @@ def _points(
     outcome: int,
     begin: Nanos,
     until: Nanos,
+    seen: Nanos,
     bucket: int | None,
     least: int,
 ) -> list[tuple[int, Micro, int]]:
-    """(second, price, spacing) in [begin, until); the payout of a resolved market comes last."""
+    """(second, price, spacing) in [begin, until), of what was seen up to ``seen``.
+
+    The payout of a resolved market comes last.
+    """
     # What is kept is decided by the oldest point asked for, as one fineness serves one answer.
     quotes, resolution = market.quotes(), market.resolution
     first = max(begin, int(quotes.ts[0])) if len(quotes.ts) else begin
@@ -109,15 +117,15 @@ def _points(
     spacing = max(kept, least) if bucket is None else bucket
     points: list[tuple[int, Micro, int]] = []
     if spacing >= kept and len(quotes.ts):
-        # The bucket that ends at k holds what was seen in (k - spacing, k], so no point is ahead of time.
-        ends = -(-quotes.ts // (spacing * SECOND)) * spacing
-        last = np.flatnonzero(np.append(ends[1:] != ends[:-1], True))
+        # The bucket of k holds what was seen in [k, k + spacing): its price was not known at its timestamp.
+        begins = quotes.ts[quotes.ts <= seen] // (spacing * SECOND) * spacing
+        last = np.flatnonzero(np.append(begins[1:] != begins[:-1], True))
         stop = resolution.resolved_at or world.now
         for row in last:
-            moment = int(ends[row]) * SECOND
+            moment = int(begins[row]) * SECOND
             if begin <= moment < until and moment <= min(stop, world.now):
                 mid = int(quotes.mid[row])
-                points.append((int(ends[row]), MICRO - mid if outcome else mid, spacing))
+                points.append((int(begins[row]), MICRO - mid if outcome else mid, spacing))
     if resolution.payouts is not None and resolution.resolved_at is not None:
         paid_at = seconds(resolution.resolved_at)
         if begin <= paid_at * SECOND < until:
@@ -131,10 +139,14 @@ def resolutions(request: Request) -> Response:
     world = world_of(request)
     if "offset" in request.query_params:
         raise Refusal(400, "offset is not supported; use cursor", "offset")
-    named = {name: many(request, name) for name in ("question_id", "condition_id", "event_id")}
+    named = {
+        "question_id": many(request, "question_id"),
+        "condition": conditions_of(request),
+        "event_id": many(request, "event_id"),
+    }
     given = [name for name, values in named.items() if values]
     if len(given) != 1:
-        raise Refusal(400, "exactly one of question_id, condition_id and event_id is required")
+        raise Refusal(400, "exactly one of question_id, condition and event_id is required")
     values = named[given[0]]
     if len(values) > MAX_NAMED:
         raise Refusal(400, f"at most {MAX_NAMED} values", given[0])
@@ -149,9 +161,15 @@ def resolutions(request: Request) -> Response:
 
 
 def _resolution_json(market: WorldMarket) -> dict[str, object]:
+    """One row, in one of the forms that the venue has.
+
+    What the chain tells comes with payouts. What the oracle tells comes with prices, in units of 10⁻¹⁸ (69:
+    none), and without payouts: everything that is not resolved yet, and what was disputed.
+    """
     resolution = market.resolution
+    paid = resolution.payouts if resolution.resolved_at is not None else None
+    changed = iso(resolution.known_at // SECOND * SECOND)
     row: dict[str, object] = {
-        "question_id": market.market.question_id or "",
         "condition_id": market.market.condition_id,
         "status": _STATUS[resolution.status],
         "extended_review": False,
@@ -159,19 +177,40 @@ def _resolution_json(market: WorldMarket) -> dict[str, object]:
         "new_version_q": False,
         "transaction_hash": "",
         "log_index": "",
-        "last_update_timestamp": iso(resolution.known_at // SECOND * SECOND),
+        "last_update_timestamp": changed,
     }
-    if resolution.payouts is not None and resolution.resolved_at is not None:
-        # The chain pays in whole units of the pair; a half comes as two equal ones.
+    if paid is None or resolution.was_disputed:
+        price = _UNSET if paid is None else str(paid[0] * 10**12)
+        proposed = resolution.status in {ResolutionStatus.PENDING, ResolutionStatus.DISPUTED}
         row |= {
-            "payouts": [MICRO, MICRO] if resolution.payouts[0] * 2 == MICRO else list(resolution.payouts),
+            "question_id": market.market.question_id,
+            "new_version_q": True,
+            "proposed_price": str(10**18) if proposed else price,
+            "reproposed_price": _UNSET,
+            "price": price,
+            "transaction_hash": "0x" + sha256(f"oracle:{market.native_id}".encode()).hexdigest(),
+            "log_index": "602",
+            "last_update_timestamp": str(seconds(resolution.known_at)),
+        }
+        if proposed:
+            row |= {
+                "expected_settlement_time": changed,
+                "settlement_time_basis": "dvm_round_estimate"
+                if resolution.status is ResolutionStatus.DISPUTED
+                else "managed_proposal_expiration",
+            }
+    if paid is not None and resolution.resolved_at is not None:
+        row |= {
             "resolution_source": "reported",
             "was_arbitrated": resolution.was_disputed,
             "resolved_block": 80_000_000 + seconds(resolution.resolved_at) // 2 % 10_000_000,
             "resolved_at": iso(resolution.resolved_at),
         }
-    else:
-        row["price"] = "69"
+        if "price" in row:
+            group = market.market.exclusive_group
+            row |= {"market_type": "INCREMENTAL_NEGRISK" if group else "BINARY", "reporter": "UMA_OO"}
+        else:  # the chain pays in whole units of the pair; a half comes as two equal ones
+            row["payouts"] = [MICRO, MICRO] if paid[0] * 2 == MICRO else list(paid)
     return row
 
 
@@ -204,7 +243,7 @@ ROUTES: Final = [
     Route("/v2/trades", list_trades),
     Route("/v2/prices-history", prices_history),
     Route("/v2/resolutions", resolutions),
-    Route("/v2/positions", positions),
     Route("/v2/status", status),
+    *WALLETS,
 ]
 """Paths of data-api.polymarket.com."""

@@ -1,6 +1,7 @@
 """The names of the faults that the sandbox knows."""
 
 from enum import StrEnum
+from typing import Final
 
 
 class Fault(StrEnum):
@@ -10,6 +11,7 @@ class Fault(StrEnum):
     RATE_LIMITED_WITH_WAIT = "rate_limited_with_wait"
     SERVER_ERROR = "server_error"
     UNAVAILABLE = "unavailable"
+    RESTARTING = "restarting"
     STALL = "stall"
     CUT_BODY = "cut_body"
     EMPTY_PAGE = "empty_page"
@@ -18,3 +20,9 @@ class Fault(StrEnum):
     DUPLICATE_ROWS = "duplicate_rows"
     STALE = "stale"
     SEQUENCE_GAP = "sequence_gap"
+    NEW_FIELD = "new_field"
+    MISSING_FIELD = "missing_field"
+
+
+DRIFT: Final = (Fault.NEW_FIELD, Fault.MISSING_FIELD)
+"""Faults of the form of rows: asking again does not help."""

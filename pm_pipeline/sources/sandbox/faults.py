@@ -87,6 +87,9 @@ _CURSORS_IN: Final = ("cursor", "after_cursor")
 
 
 def _rows_key(page: _Page) -> str | None:
+    """Under which name a page has its rows; a market or event by itself is no page, whatever lists it has."""
+    if ("id" in page or "condition_id" in page) and "jsonrpc" not in page:
+        return None
     return next((key for key, value in page.items() if isinstance(value, list)), None)
 
 
@@ -148,11 +151,46 @@ _PAGES: Final[Mapping[Fault, Callable[[_Page, _Rows, _Query], tuple[_Page, _Rows
     Fault.STALE: _stale,
 }
 
+_NEEDED: Final = ("condition_id", "asset_id", "token_id", "user_id", "timestamp", "t", "id")
+"""Fields of Polymarket's rows that nobody can do without; the first that a row has is the one to vanish."""
+
+_ENVELOPES: Final = ("data", "markets", "events", "history")
+"""Under which name answers hold rows; one that has none of these is a row itself, like one with an ``id``."""
+
+
+def _new_field(row: dict[str, Any]) -> dict[str, Any]:
+    return row | {Fault.NEW_FIELD.value: 1}
+
+
+def _missing_field(row: dict[str, Any]) -> dict[str, Any]:
+    lost = next((name for name in _NEEDED if name in row), None)
+    return {name: value for name, value in row.items() if name != lost}
+
+
+_ROWS: Final[Mapping[Fault, Callable[[dict[str, Any]], dict[str, Any]]]] = {
+    Fault.NEW_FIELD: _new_field,
+    Fault.MISSING_FIELD: _missing_field,
+}
+
+
+def _drifted(body: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
+    """The answer with each of its rows changed."""
+    if isinstance(body, list):
+        return [change(row) if isinstance(row, dict) else row for row in body]
+    if not isinstance(body, dict):
+        return body
+    key = None if "id" in body else next((name for name in _ENVELOPES if name in body), None)
+    if key is None:
+        return change(body)
+    return body | {key: _drifted(body[key], change)}
+
+
 _ANSWERS: Final[Mapping[Fault, tuple[int, bytes, tuple[tuple[bytes, bytes], ...]]]] = {
     Fault.RATE_LIMITED: (429, b'{"error":{"code":"too_many_requests","message":"too many requests"}}', ()),
     Fault.RATE_LIMITED_WITH_WAIT: (429, b'{"error":"too many requests"}', ((b"retry-after", b"1"),)),
     Fault.SERVER_ERROR: (500, b'{"error":"internal error"}', ()),
     Fault.UNAVAILABLE: (503, b"<html><body>503 Service Unavailable</body></html>", ()),
+    Fault.RESTARTING: (425, b'{"error":"matching engine is restarting"}', ()),
 }
 
 
@@ -182,7 +220,7 @@ class FaultMiddleware:
         elif fault in _ANSWERS:
             status, body, headers = _ANSWERS[fault]
             await _respond(send, status, body, headers)
-        elif fault is Fault.CUT_BODY or fault in _PAGES:
+        elif fault is Fault.CUT_BODY or fault in _PAGES or fault in _ROWS:
             query = parse_qs(scope["query_string"].decode())
             await self._app(scope, receive, _rewriting(send, fault, query))
         else:
@@ -239,7 +277,7 @@ def _rewriting(send: Send, fault: Fault, query: _Query) -> Send:
         if message.get("more_body"):
             return
         start, body = started[0], b"".join(chunks)
-        if start["status"] == 200 and fault in _PAGES:
+        if start["status"] == 200 and (fault in _PAGES or fault in _ROWS):
             body = _changed(body, fault, query)
         others = [(name, value) for name, value in start["headers"] if name != b"content-length"]
         start["headers"] = [(b"content-length", str(len(body)).encode()), *others]
@@ -256,6 +294,8 @@ def _rewriting(send: Send, fault: Fault, query: _Query) -> Send:
 
 def _changed(body: bytes, fault: Fault, query: _Query) -> bytes:
     page = msgspec.json.decode(body)
+    if fault in _ROWS:
+        return msgspec.json.encode(_drifted(page, _ROWS[fault]))
     return msgspec.json.encode(_page_spoiled(page, fault, query)) if isinstance(page, dict) else body
 
 

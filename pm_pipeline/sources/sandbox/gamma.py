@@ -72,6 +72,7 @@ def market_json(world: World, market: WorldMarket, *, nested: bool = False) -> d
         "orderPriceMinTickSize": real(min(r.step for r in listed.ticks)),
         "orderMinSize": listed.min_order_size // MICRO,
         "clobTokenIds": _json_text([i.token_id for i in listed.instruments]),
+        "version": "v1",
         "umaBond": "500",
         "umaReward": "2",
         "makerBaseFee": 1000,
@@ -84,6 +85,9 @@ def market_json(world: World, market: WorldMarket, *, nested: bool = False) -> d
         **_touch(world, market),
         **_fees(market),
     }
+    positions = [i.position_id for i in listed.instruments if i.position_id is not None]
+    if positions:  # a list, where its neighbours are text
+        body["positionIds"] = positions
     volume = market.volume()
     if volume is not None:
         body |= {"volume": text(volume), "volumeNum": real(volume), "volumeClob": real(volume)}
@@ -116,21 +120,26 @@ def event_json(world: World, children: Children) -> dict[str, object]:
             for tag in listed.tags
         ],
     }
+    volumes = [volume for child in children if (volume := child.volume()) is not None]
+    if volumes:
+        body["volume"] = real(sum(volumes))
     if listed.series is not None:
-        title = listed.series.replace("-", " ").title()
-        series = {
-            "id": str(_tag_id(listed.series)),
-            "ticker": listed.series,
-            "slug": listed.series,
-            "title": title,
-            "seriesType": "single",
-            "recurrence": "daily",
-            "active": True,
-            "closed": False,
-            "archived": False,
-        }
-        body |= {"series": [series], "seriesSlug": listed.series}
+        body |= {"series": [_series_json(listed.series)], "seriesSlug": listed.series}
     return body
+
+
+def _series_json(slug: str) -> dict[str, object]:
+    return {
+        "id": str(_tag_id(slug)),
+        "ticker": slug,
+        "slug": slug,
+        "title": slug.replace("-", " ").title(),
+        "seriesType": "single",
+        "recurrence": "daily",
+        "active": True,
+        "closed": False,
+        "archived": False,
+    }
 
 
 def _event_head(world: World, market: WorldMarket) -> dict[str, object]:
@@ -196,7 +205,7 @@ def _touch(world: World, market: WorldMarket) -> dict[str, object]:
     if row is None or _closed(market):
         return {}
     bid, ask = int(quotes.bid[row]), int(quotes.ask[row])
-    body: dict[str, object] = {}
+    body: dict[str, object] = {"updatedAt": iso(int(quotes.ts[row]))}
     if bid != ABSENT:
         body["bestBid"] = real(bid)
     if ask != ABSENT:
@@ -258,10 +267,10 @@ def _moment(request: Request, name: str) -> Nanos | None:
         raise Refusal(422, f"invalid {name}") from broken
 
 
-def _limit(request: Request) -> int:
-    given = request.query_params.get("limit", str(_DEFAULT_LIMIT))
+def _limit(request: Request, name: str = "limit", default: int = _DEFAULT_LIMIT) -> int:
+    given = request.query_params.get(name, str(default))
     if not given.isdecimal():
-        raise Refusal(422, "invalid limit")
+        raise Refusal(422, f"invalid {name}")
     return max(1, min(int(given), _MAX_LIMIT))
 
 
@@ -335,6 +344,7 @@ def list_markets(request: Request) -> Response:
     world, wanted, closed = world_of(request), _wanted(request), _wants_closed(request)
     ids, slugs = _ids(request, "id"), _ids(request, "slug")
     conditions, tokens = _ids(request, "condition_ids"), _ids(request, "clob_token_ids")
+    questions, positions = _ids(request, "question_ids"), _ids(request, "position_ids")
     found: dict[tuple[int, str], Callable[[], dict[str, object]]] = {}
     for market in world.polymarket.values():
         listed = market.market
@@ -344,6 +354,8 @@ def list_markets(request: Request) -> Response:
             and (not ids or market.native_id in ids)
             and (not slugs or listed.slug in slugs)
             and (not conditions or listed.condition_id in conditions)
+            and (not questions or listed.question_id in questions)
+            and (not positions or bool(positions & {i.position_id for i in listed.instruments}))
             and (not tokens or bool(tokens & {i.token_id for i in listed.instruments}))
         ):
             found[(len(market.native_id), market.native_id)] = lambda market=market: market_json(
@@ -395,7 +407,43 @@ def one_event(request: Request) -> Response:
     raise Refusal(404, "event not found")
 
 
+def list_series(request: Request) -> Response:
+    """``/series``: a bare list, by offset; events are left out here, as ``exclude_events`` asks for."""
+    slugs = set(many(request, "slug"))
+    names = {m.market.series for m in world_of(request).polymarket.values() if m.market.series}
+    return answer([_series_json(name) for name in sorted(names) if not slugs or name in slugs])
+
+
+def one_series(request: Request) -> Response:
+    """``/series/{id}``."""
+    for market in world_of(request).polymarket.values():
+        series = market.market.series
+        if series is not None and str(_tag_id(series)) == request.path_params["id"]:
+            return answer(_series_json(series))
+    raise Refusal(404, "series not found")
+
+
+def search(request: Request) -> Response:
+    """``/public-search``: events that share a word with ``q``, those that share most first."""
+    words = set(request.query_params.get("q", "").lower().split())
+    if not words:
+        raise Refusal(422, "q is required")
+    world, found = world_of(request), []
+    for key, children in world.by_event.items():
+        event = children[0].event
+        shared = len(words & {*event.slug.split("-"), *event.title.lower().split()})
+        if key.startswith(Venue.POLYMARKET) and shared:
+            found.append((-shared, event.slug, children))
+    rows = [event_json(world, children) for _, _, children in sorted(found, key=lambda row: row[:2])]
+    limit = _limit(request, "limit_per_type", 5)
+    pagination = {"hasMore": len(rows) > limit, "totalResults": len(rows)}
+    return answer({"events": rows[:limit] or None, "pagination": pagination})
+
+
 ROUTES: Final = [
+    Route("/series", list_series),
+    Route("/series/{id}", one_series),
+    Route("/public-search", search),
     Route("/markets/keyset", list_markets),
     Route("/events/keyset", list_events),
     Route("/markets/slug/{slug}", one_market),

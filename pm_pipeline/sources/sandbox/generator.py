@@ -198,7 +198,9 @@ def _market(plan: EventPlan, market: MarketPlan, event: WorldEvent) -> Market:
         key=key,
         question=market.question,
         instruments=tuple(
-            Instrument(key, index, label, token_of(slug, index) if polymarket else None)
+            Instrument(key, index, label, token_of(slug, index), position_of(slug, index))
+            if polymarket
+            else Instrument(key, index, label)
             for index, label in enumerate(plan.outcomes)
         ),
         opened_at=plan.opened_at,
@@ -294,6 +296,11 @@ def hex_id(kind: str, name: str) -> str:
 def token_of(name: str, outcome: int) -> str:
     """A stable token id: a large decimal number."""
     return str(int(sha256(f"token:{name}:{outcome}".encode()).hexdigest(), 16))
+
+
+def position_of(name: str, outcome: int) -> str:
+    """A stable position id: two neighbouring large decimal numbers."""
+    return str((int(sha256(f"position:{name}".encode()).hexdigest(), 16) >> 1) * 2 + outcome)
 
 
 def _number(name: str, above: int) -> str:

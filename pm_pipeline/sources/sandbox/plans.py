@@ -86,11 +86,13 @@ class EventPlan:
 _CITIES: Final = {"nyc": ("NYC", "LaGuardia Airport"), "london": ("London", "London City Airport")}
 
 
-def bucket_event(city: str, day: str, middle: int, *, sd: float = 3.0) -> EventPlan:
+def bucket_event(
+    city: str, day: str, middle: int, *, sd: float = 3.0, placeholder: bool = False
+) -> EventPlan:
     """A Polymarket neg-risk event: seven ranges of the day's highest temperature, exactly one pays.
 
-    As on the venue, ``endDate`` is noon UTC of the day, trading goes on into the next night, and the
-    group carries a placeholder that never trades.
+    As on the venue, ``endDate`` is noon UTC of the day, and trading goes on into the next night. With a
+    ``placeholder``, which never trades, an outcome is kept free, as the venue does for names yet unknown.
     """
     noon = parse_time(day) + 12 * HOUR
     date = to_datetime(noon)
@@ -126,7 +128,7 @@ def bucket_event(city: str, day: str, middle: int, *, sd: float = 3.0) -> EventP
         ticks=MILL,
         fees=WEATHER_FEES,
         exclusive=True,
-        placeholder=True,
+        placeholder=placeholder,
     )
 
 
@@ -306,7 +308,7 @@ def default_plans() -> tuple[EventPlan, ...]:
     """The events of the default world: 24 Polymarket markets that trade and 17 on Kalshi."""
     return (
         bucket_event("nyc", "2026-06-26", 84),
-        bucket_event("london", "2026-06-30", 75),
+        bucket_event("london", "2026-06-30", 75, placeholder=True),
         question_event(
             "fed-cuts-rates-in-june-2026",
             "Will the Fed cut rates in June 2026?",

@@ -6,9 +6,10 @@ every third trade one resting order is for the other outcome: a set is made (min
 """
 
 from collections.abc import Iterator
-from decimal import ROUND_FLOOR, Decimal
 from functools import cache
 from hashlib import sha256
+from heapq import merge
+from math import gcd
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -19,8 +20,9 @@ from starlette.routing import Route
 
 from pm_pipeline.markets.clock import SECOND
 from pm_pipeline.markets.units import MICRO, Micro
-from pm_pipeline.sources.polymarket.chain import FILLED_V1, FILLED_V2, MATCHED_V1, MATCHED_V2
-from pm_pipeline.sources.polymarket.fills import EXCHANGES, Contract
+from pm_pipeline.sources.polymarket.endings.resolutions import CONDITION_RESOLUTION, CTF
+from pm_pipeline.sources.polymarket.onchain.chain import FILLED_V1, FILLED_V2, MATCHED_V1, MATCHED_V2
+from pm_pipeline.sources.polymarket.onchain.fills import EXCHANGES, Contract
 from pm_pipeline.sources.sandbox.data_trades import Row, transaction
 from pm_pipeline.sources.sandbox.wire import Refusal, answer, seconds, world_of
 from pm_pipeline.sources.sandbox.world import World, WorldMarket
@@ -32,6 +34,11 @@ GENESIS: Final = FREEZE_SECOND - FREEZE_BLOCK
 
 MOST_LOGS: Final = 10_000
 """More logs than these are refused in one answer, as nodes do."""
+
+_AFTER_TRADES: Final = 1_000_000
+"""Number of the first log of a block that tells of a resolution; those of trades come before it."""
+
+_ORACLE: Final = "0x" + sha256(b"oracle").hexdigest()[:40]
 
 _ADDRESS_OF: Final = {contract: address for address, contract in EXCHANGES.items()}
 
@@ -122,7 +129,7 @@ def _on_chain(market: WorldMarket, at: int) -> OnChain:
                 )
             )
     taker = Row(market, trades, at, 0)
-    fee = _fee(market, taker.size, price) if newer else 0
+    fee = taker.fee if newer else 0
     token = _token(market, outcome)
     active = Leg(taker.wallet, _order(tx, 0), taker_buys, token, taker.size, dollars, fee)
     return OnChain(second, tx, contract, tuple(resting), active)
@@ -134,15 +141,6 @@ def _token(market: WorldMarket, outcome: int) -> str:
 
 def _order(tx: str, number: int) -> str:
     return "0x" + sha256(f"order:{tx}:{number}".encode()).hexdigest()
-
-
-def _fee(market: WorldMarket, size: Micro, price: Micro) -> Micro:
-    terms = market.market.fee_terms
-    if terms is None:
-        return 0
-    p = Decimal(price) / MICRO
-    fee = Decimal(size) * terms.rate * (p * (1 - p)) ** terms.exponent
-    return int((fee / 10).to_integral_value(ROUND_FLOOR)) * 10
 
 
 # ---------------------------------------------------------------------- logs
@@ -210,6 +208,44 @@ def logs(world: World, first: int, last: int) -> Iterator[dict[str, Any]]:
                 number += 2  # between them lie logs of the tokens
 
 
+def resolution_logs(world: World, first: int, last: int) -> list[dict[str, Any]]:
+    """What the conditional tokens contract logs when it pays, in blocks ``first`` to ``last``.
+
+    A market that pays halves has two equal numerators, one that pays a whole dollar a single one.
+    """
+    found = []
+    for number, market in enumerate(world.polymarket.values()):
+        ended, listed = market.resolution, market.market
+        if ended.payouts is None or ended.resolved_at is None or listed.condition_id is None:
+            continue
+        block = seconds(ended.resolved_at) - GENESIS
+        if not first <= block <= last or ended.resolved_at > world.now:
+            continue
+        units = gcd(*ended.payouts)
+        numerators = [payout // units for payout in ended.payouts]
+        words = [len(numerators), 64, len(numerators), *numerators]
+        found.append(
+            {
+                "address": CTF,
+                "topics": [
+                    CONDITION_RESOLUTION,
+                    listed.condition_id,
+                    f"0x{_word(_ORACLE)}",
+                    listed.question_id or listed.condition_id,
+                ],
+                "data": "0x" + "".join(map(_word, words)),
+                "blockNumber": hex(block),
+                "transactionHash": "0x" + sha256(f"end:{market.native_id}".encode()).hexdigest(),
+                "transactionIndex": hex(_AFTER_TRADES + number),
+                "blockHash": _hash_of(block),
+                "logIndex": hex(_AFTER_TRADES + number),
+                "removed": False,
+            }
+            | ({"blockTimestamp": hex(block + GENESIS)} if block > FREEZE_BLOCK else {})
+        )
+    return sorted(found, key=lambda log: (int(log["blockNumber"], 16), int(log["logIndex"], 16)))
+
+
 def _hash_of(block: int) -> str:
     return "0x" + sha256(f"block:{block}".encode()).hexdigest()
 
@@ -255,11 +291,17 @@ def _get_logs(world: World, asked: dict[str, Any], newest: int) -> list[dict[str
     first, last = int(asked["fromBlock"], 16), min(int(asked["toBlock"], 16), newest)
     named = asked.get("address", [])
     addresses = {address.lower() for address in ([named] if isinstance(named, str) else named)}
-    topics = (asked.get("topics") or [None])[0]
-    wanted = {topics} if isinstance(topics, str) else set(topics or ())
+    wanted = [{place} if isinstance(place, str) else set(place or ()) for place in asked.get("topics") or ()]
     found: list[dict[str, Any]] = []
-    for log in logs(world, first, last):
-        if (addresses and log["address"] not in addresses) or (wanted and log["topics"][0] not in wanted):
+    trades = logs(world, first, last) if not addresses or addresses & set(EXCHANGES) else ()
+    ends = resolution_logs(world, first, last) if not addresses or CTF in addresses else ()
+    for log in merge(trades, ends, key=lambda log: int(log["blockNumber"], 16)):
+        if addresses and log["address"] not in addresses:
+            continue
+        if any(
+            place and (len(log["topics"]) <= n or log["topics"][n] not in place)
+            for n, place in enumerate(wanted)
+        ):
             continue
         found.append(log)
         if len(found) > MOST_LOGS:

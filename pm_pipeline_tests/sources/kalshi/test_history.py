@@ -5,7 +5,7 @@ import pytest
 
 from pm_pipeline.markets.clock import DAY, MINUTE, SECOND, to_nanos
 from pm_pipeline.sources.adapter import Window
-from pm_pipeline.sources.errors import BadRequest, BadResponse, SourceError
+from pm_pipeline.sources.errors import BadRequest, BadResponse, QuietSourceError, SourceError
 from pm_pipeline.sources.kalshi.history import CANDLES_AT_ONCE, Tiers, _trade_tiers, period_for
 from pm_pipeline_tests.sources.kalshi.material import CLOSED, MARKET, OPENED, SERIES, TICKER, read, venue
 from pm_pipeline_tests.sources.server import json_response
@@ -225,3 +225,24 @@ def test_the_tier_of_a_week_follows_the_cutoff() -> None:
 def test_an_impossible_trade_is_refused(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(BadResponse, match=words):
         trades({k: v for k, v in trade(**changes).items() if v is not None})
+
+
+@pytest.mark.parametrize("feed", ["get_candles", "get_prices"])
+def test_a_market_that_was_traded_has_candles(feed: str) -> None:
+    traded, never = (replace(MARKET, volume=volume) for volume in (12_500_000, 0))
+    nothing: Any = {LIVE: {"candlesticks": []}}
+    with pytest.raises(QuietSourceError, match=r"no candle of .*, of which 12\.5\S* contracts were traded"):
+        read(lambda a: getattr(a, feed)(traded), nothing)
+    assert read(lambda a: getattr(a, feed)(never), nothing) == []
+
+
+def test_candles_and_trades_are_read_on_from_a_time() -> None:
+    since = OPENED + 10 * MINUTE
+    ends = [START + 60 * minute for minute in (5, 10, 11, 12)]
+    server = venue({LIVE: {"candlesticks": [candle(end) for end in ends]}})
+    rows = read(lambda a: a.get_prices(MARKET, {0: since}), server)
+    assert [to_nanos(row["ts"]) for row in rows] == [OPENED + 11 * MINUTE, OPENED + 12 * MINUTE]
+    (asked,) = [params for path, params in server.asked if path == LIVE]
+    assert asked["start_ts"] == str(since // SECOND)
+    quiet = replace(MARKET, volume=12_500_000)
+    assert read(lambda a: a.get_prices(quiet, {0: since}), {LIVE: {"candlesticks": []}}) == []

@@ -1,13 +1,17 @@
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
 
 from pm_pipeline.markets.clock import parse_time
-from pm_pipeline.markets.keys import Venue
-from pm_pipeline.markets.market import Market, ScheduleEvidence, TickRange
+from pm_pipeline.markets.keys import MarketKey, Venue
+from pm_pipeline.markets.market import GroupKind, Market, MarketGroup, ScheduleEvidence, TickRange
 from pm_pipeline.markets.resolution import Resolution
-from pm_pipeline.sources.adapter import MarketState, Selection
+from pm_pipeline.sources.adapter import Listing, MarketState, Selection
 from pm_pipeline.sources.errors import BadRequest, BadResponse, UnsupportedError
+from pm_pipeline.sources.kalshi import KalshiAdapter
 from pm_pipeline_tests.sources.kalshi.material import (
     CATALOG,
     CLOSED,
@@ -262,3 +266,38 @@ def test_a_refusal_other_than_not_found_is_passed_on() -> None:
 def test_positions_are_private() -> None:
     with pytest.raises(UnsupportedError, match="their owner only"):
         read(lambda a: a.get_positions("w"), {})
+
+
+def listings(table: dict[str, Any], **wanted: Any) -> Listing:
+    """All pages of a crawl as one."""
+
+    async def pages(adapter: KalshiAdapter) -> AsyncIterator[list[Listing]]:
+        async for page in adapter.get_listings(Selection(venue=Venue.KALSHI, **wanted)):
+            yield [page]
+
+    found = read(pages, {**CATALOG, **table})
+    return Listing(
+        [m for page in found for m in page.markets],
+        [e for page in found for e in page.events],
+        [g for page in found for g in page.groups],
+    )
+
+
+@pytest.mark.parametrize("wanted", [{"series": (SERIES,)}, {"ids": (TICKER,)}])
+def test_strikes_come_with_their_event_and_all_that_settle_with_them(wanted: dict[str, Any]) -> None:
+    other = f"{EVENT}-T90"
+
+    def listed(request: Request) -> Response:
+        """By ticker the one, by event or series both."""
+        rows = [market()] if "tickers" in request.query_params else [market(), market(ticker=other)]
+        return json_response(listing(*rows))
+
+    found = listings({"/markets": listed}, **wanted)
+    assert {m.key.native_id for m in found.markets} == ({TICKER} if "ids" in wanted else {TICKER, other})
+    keys = tuple(sorted((MarketKey(Venue.KALSHI, TICKER), MarketKey(Venue.KALSHI, other))))
+    assert [(e.key, e.series, e.category, e.market_keys) for e in found.events] == [
+        (f"kalshi:{EVENT}", SERIES, "Climate and Weather", keys)
+    ]
+    assert found.groups == [
+        MarketGroup(f"kalshi:{EVENT}", keys, True, False, GroupKind.STRIKES, (EVENT,)),
+    ]

@@ -7,7 +7,7 @@ from typing import Any
 
 from pm_pipeline.markets.clock import MINUTE, parse_time
 from pm_pipeline.markets.market import Market
-from pm_pipeline.sources.polymarket.chain import (
+from pm_pipeline.sources.polymarket.onchain.chain import (
     FILLED_V1,
     FILLED_V2,
     MATCHED_V1,
@@ -16,7 +16,7 @@ from pm_pipeline.sources.polymarket.chain import (
     to_events,
     tokens_of,
 )
-from pm_pipeline.sources.polymarket.fills import EXCHANGES, Contract, Events, to_rows
+from pm_pipeline.sources.polymarket.onchain.fills import EXCHANGES, Contract, Events, to_rows
 from pm_pipeline.sources.sandbox import World, generate_world
 from pm_pipeline.sources.sandbox.plans import SPORTS_FEES, question_event
 from pm_pipeline_tests.sources.polymarket.material import MARKET

@@ -16,11 +16,14 @@ from pm_pipeline.markets.clock import SECOND, to_nanos
 from pm_pipeline.markets.market import Market
 from pm_pipeline.markets.units import from_micro
 from pm_pipeline.sources.errors import BadResponse, SourceError
-from pm_pipeline.sources.polymarket import clob, data, gamma
+from pm_pipeline.sources.polymarket.books import clob
+from pm_pipeline.sources.polymarket.catalog import gamma
+from pm_pipeline.sources.polymarket.data import record
+from pm_pipeline.sources.polymarket.history import trades
+from pm_pipeline.sources.polymarket.wallets.records import PositionRow
 from pm_pipeline.sources.polymarket.wire import (
     GammaMarket,
     History,
-    PositionRow,
     PricePoint,
     ResolutionRow,
     TradeRow,
@@ -146,8 +149,8 @@ def test_a_book_of_before_the_tick_size_field_is_read_too() -> None:
 
 @needs_shared
 def test_recorded_answers_of_the_data_api_are_read() -> None:
-    (trades,) = documents("data_api_v2/trades_global_2026-09-14.json")
-    rows = [convert(row, TradeRow, "x") for row in trades["data"]]
+    (feed,) = documents("data_api_v2/trades_global_2026-09-14.json")
+    rows = [convert(row, TradeRow, "x") for row in feed["data"]]
     assert [(row.side, str(row.size), str(row.price)) for row in rows] == [
         ("BUY", "22.84", "0.52"),
         ("BUY", "5.0", "0.002"),
@@ -172,8 +175,10 @@ def test_the_retired_data_api_is_refused_for_its_names(name: str, kind: type) ->
     rows = (
         document if isinstance(document, list) else next(v for v in document.values() if isinstance(v, list))
     )
-    with pytest.raises(BadResponse, match="missing required field `proxy_wallet`"):
-        convert(rows[0], kind, "x")
+    with pytest.raises(
+        BadResponse, match=r"x: a row of the retired Data API v1 \(asset, conditionId, proxyWallet"
+    ):
+        record(rows[0], kind, "x")
 
 
 @needs_shared
@@ -277,6 +282,6 @@ TRADE = {
 def test_any_json_is_a_trade_or_a_source_error(value: Any) -> None:
     outcomes = {i.token_id: i.outcome_index for i in MARKET.instruments}
     with suppress(SourceError):
-        row = data._trade(convert(value, TradeRow, "/t"), MARKET, outcomes, data._Ordinals())
+        row = trades._trade(convert(value, TradeRow, "/t"), MARKET, outcomes)
         assert row["size"] >= 0
         assert 0 <= row["price"] <= 1_000_000

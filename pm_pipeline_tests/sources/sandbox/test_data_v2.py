@@ -6,6 +6,7 @@ import pytest
 from pm_pipeline.markets.clock import DAY, SECOND
 from pm_pipeline.markets.units import MICRO
 from pm_pipeline.sources.sandbox import World, WorldMarket
+from pm_pipeline.sources.sandbox.data_trades import MAKERS
 from pm_pipeline_tests.sources.sandbox.conftest import DATA, AppClient, Get, token
 
 GAME = "mlb-nyy-bos-2026-06-25"
@@ -30,7 +31,7 @@ def crawl(get: Get, path: str, **params: Any) -> list[dict[str, Any]]:
 
 def test_every_trade_of_a_market_comes_once_newest_first(get: Get, world: World) -> None:
     traded = market(world)
-    rows = crawl(get, "/v2/trades", condition_id=traded.market.condition_id, limit=97, filter_amount=0)
+    rows = crawl(get, "/v2/trades", condition=traded.market.condition_id, limit=97, filter_amount="0.000001")
     trades = traded.trades()
     assert len(rows) == len(trades.ts)
     stamps = [row["timestamp"] for row in rows]
@@ -50,7 +51,9 @@ def test_every_trade_of_a_market_comes_once_newest_first(get: Get, world: World)
 
 def test_maker_rows_add_up_to_the_takers(get: Get, world: World) -> None:
     condition = market(world).market.condition_id
-    both = crawl(get, "/v2/trades", condition_id=condition, taker_only="false", filter_amount=0, limit=1000)
+    both = crawl(
+        get, "/v2/trades", condition=condition, taker_only="false", filter_amount="0.000001", limit=1000
+    )
     per_match: dict[str, list[dict[str, Any]]] = {}
     for row in both:
         per_match.setdefault(row["transaction_hash"], []).append(row)
@@ -62,21 +65,26 @@ def test_maker_rows_add_up_to_the_takers(get: Get, world: World) -> None:
 
 def test_small_trades_are_hidden_by_default(get: Get, world: World) -> None:
     condition = market(world).market.condition_id
-    shown = crawl(get, "/v2/trades", condition_id=condition, limit=1000, filter_amount=20)
+    shown = crawl(get, "/v2/trades", condition=condition, filter_type="CASH", filter_amount=20, limit=1000)
     assert shown
     assert all(row["size"] * row["price"] >= 20 for row in shown)
-    large = crawl(
-        get, "/v2/trades", condition_id=condition, filter_type="TOKENS", filter_amount=50, limit=1000
-    )
+    large = crawl(get, "/v2/trades", condition=condition, filter_amount=50, limit=1000)
     assert large
     assert all(row["size"] >= 50 for row in large)
 
 
 def test_a_bare_cursor_continues_the_feed_of_all_markets(get: Get, world: World) -> None:
-    first = get(f"{DATA}/v2/trades", condition_id=market(world).market.condition_id, limit=50)
+    first = get(f"{DATA}/v2/trades", condition=market(world).market.condition_id, limit=50)
     bare = get(f"{DATA}/v2/trades", cursor=first["pagination"]["next_cursor"])
     assert bare["pagination"]["limit"] == 50
     assert len({row["condition_id"] for row in bare["data"]}) > 1
+
+
+def test_the_cursor_keeps_the_size_of_the_first_page(get: Get, world: World) -> None:
+    condition = market(world).market.condition_id
+    first = get(f"{DATA}/v2/trades", condition=condition, limit=5)
+    asked = {"condition": condition, "limit": 9, "cursor": first["pagination"]["next_cursor"]}
+    assert len(get(f"{DATA}/v2/trades", **asked)["data"]) == 5
 
 
 def test_the_bare_feed_reaches_back_to_the_start_of_the_previous_month(get: Get, world: World) -> None:
@@ -88,8 +96,8 @@ def test_the_bare_feed_reaches_back_to_the_start_of_the_previous_month(get: Get,
 def test_a_wallets_trades_are_found_in_a_window(get: Get, world: World) -> None:
     trades = market(world).trades()
     wallet, middle = str(trades.wallet[0]), int(trades.ts[len(trades.ts) // 2]) // SECOND
-    early = crawl(get, "/v2/trades", user=wallet, start=1, end=middle, limit=500, filter_amount=0)
-    late = crawl(get, "/v2/trades", user=wallet, start=middle + 1, limit=500, filter_amount=0)
+    early = crawl(get, "/v2/trades", user=wallet, start=1, end=middle, limit=500, filter_amount="0.000001")
+    late = crawl(get, "/v2/trades", user=wallet, start=middle + 1, limit=500, filter_amount="0.000001")
     assert {row["proxy_wallet"] for row in early + late} == {wallet}
     everything = sum((m.trades().wallet == wallet).sum() for m in world.polymarket.values())
     assert len(early) + len(late) == everything
@@ -117,7 +125,8 @@ def test_trades_can_be_had_by_event_and_by_side(get: Get, world: World) -> None:
         ("/v2/trades", {"filter_type": "GOLD"}, "filter_type"),
         ("/v2/trades", {"filter_amount": "much"}, "filter_amount"),
         ("/v2/trades", {"taker_only": "perhaps"}, "taker_only"),
-        ("/v2/trades", {"condition_id": ",".join(map(str, range(21)))}, "condition_id"),
+        ("/v2/trades", {"condition": ",".join(f"0x{n:064x}" for n in range(21))}, "condition"),
+        ("/v2/trades", {"condition": "0x12"}, "condition"),
         ("/v2/prices-history", {"interval": "1d"}, "token_id"),
         ("/v2/prices-history", {"token_id": "1"}, "start"),
         ("/v2/prices-history", {"token_id": "1", "interval": "1d", "start": 5}, "start"),
@@ -130,7 +139,12 @@ def test_trades_can_be_had_by_event_and_by_side(get: Get, world: World) -> None:
         ("/v2/resolutions", {"offset": 1, "event_id": 1}, "offset"),
         ("/v2/resolutions", {"event_id": ",".join(map(str, range(21)))}, "event_id"),
         ("/v2/positions", {}, "user"),
-        ("/v2/positions", {"user": "0x1", "condition_id": "0x2"}, "user"),
+        ("/v2/positions", {"condition": f"0x{1:064x},0x{2:064x}"}, "condition"),
+        (
+            "/v2/positions",
+            {"user": "0x1", "status": "CLOSED", "include_archived": "true"},
+            "include_archived",
+        ),
     ],
 )
 def test_a_bad_request_names_the_parameter(
@@ -144,7 +158,7 @@ def test_a_bad_request_names_the_parameter(
 
 def test_resolutions_need_exactly_one_kind_of_id(refused: Get) -> None:
     assert refused(f"{DATA}/v2/resolutions")[0] == 400
-    assert refused(f"{DATA}/v2/resolutions", event_id="1", condition_id="0x1")[0] == 400
+    assert refused(f"{DATA}/v2/resolutions", event_id="1", condition=f"0x{1:064x}")[0] == 400
 
 
 def test_an_unknown_token_is_not_found(refused: Get) -> None:
@@ -175,14 +189,16 @@ def test_the_last_point_of_a_resolved_market_is_its_payout(get: Get, world: Worl
     assert stamps == sorted(set(stamps))
 
 
-def test_a_point_holds_what_was_known_at_its_time(get: Get, world: World) -> None:
+def test_a_point_holds_what_was_last_seen_in_the_bucket_that_begins_at_its_time(
+    get: Get, world: World
+) -> None:
     traded = market(world)
     quotes = traded.quotes()
     rows = crawl(
         get, "/v2/prices-history", token_id=token(traded.market), **window(world, traded), bucket_seconds=600
     )
     for row in rows[:-1]:
-        at = quotes.at(row["timestamp"] * SECOND)
+        at = quotes.at((row["timestamp"] + 600) * SECOND - 1)
         assert at is not None
         assert row["price"] == quotes.mid[at] / MICRO
         assert row["timestamp"] % 600 == 0
@@ -223,7 +239,7 @@ def test_a_window_over_fifteen_days_is_refused(refused: Get, world: World) -> No
     [
         (GAME, {"status": "resolved", "payouts": [1_000_000, 0], "was_disputed": False}),
         ("tennis-final-2026-06-21", {"status": "resolved", "payouts": [1_000_000, 1_000_000]}),
-        ("mayor-resigns-by-june-18-2026", {"status": "resolved", "was_disputed": True}),
+        ("mayor-resigns-by-june-18-2026", {"status": "resolved", "was_disputed": True, "price": "0"}),
         ("senate-passes-budget-by-june-24-2026", {"status": "posed", "price": "69"}),
         ("eth-above-4k-on-july-3-2026", {"status": "initialized", "price": "69"}),
     ],
@@ -232,9 +248,9 @@ def test_resolutions_say_how_far_a_market_is(
     get: Get, world: World, slug: str, expected: dict[str, Any]
 ) -> None:
     listed = market(world, slug).market
-    (row,) = get(f"{DATA}/v2/resolutions", condition_id=listed.condition_id)["data"]
+    (row,) = get(f"{DATA}/v2/resolutions", condition=listed.condition_id)["data"]
     assert expected.items() <= row.items()
-    assert ("payouts" in row) == (expected["status"] == "resolved")
+    assert ("payouts" in row) == (row["status"] == "resolved" and "price" not in row)
     assert get(f"{DATA}/v2/resolutions", question_id=listed.question_id)["data"] == [row]
 
 
@@ -246,19 +262,25 @@ def test_an_events_resolutions_have_one_winner(get: Get, world: World) -> None:
 
 def test_positions_are_what_the_trades_left(get: Get, world: World) -> None:
     traded = market(world)
-    rows = crawl(get, "/v2/positions", condition_id=traded.market.condition_id, limit=20)
+    rows = crawl(get, "/v2/positions", condition=traded.market.condition_id, limit=20)
     assert len(rows) > 20
     trades = traded.trades()
     for row in rows[:10]:
+        if row["proxy_wallet"] in MAKERS:
+            continue
         mine = [
             n
             for n in range(len(trades.ts))
             if trades.wallet[n] == row["proxy_wallet"] and trades.outcome[n] == row["outcome_index"]
         ]
         bought = sum(int(trades.size[n]) for n in mine if trades.taker_buys(n))
-        assert round(row["total_size"] * MICRO) == bought
+        acts = crawl(get, "/v2/activity", user=row["proxy_wallet"], type="SPLIT", start=1, limit=500)
+        made = sum(
+            round(act["size"] * MICRO) for act in acts if act["condition_id"] == row["condition_id"]
+        )  # who sells what he lacks makes full sets first
+        assert round(row["total_size"] * MICRO) == bought + made
         assert row["current_size"] <= row["total_size"]
-        assert row["status"] in {"REDEEMABLE", "REDEEMABLE_LOST", "CLOSED"}
+        assert row["status"] in {"REDEEMABLE", "CLOSED"}
     wallet = rows[0]["proxy_wallet"]
     assert {row["proxy_wallet"] for row in crawl(get, "/v2/positions", user=wallet)} == {wallet}
 

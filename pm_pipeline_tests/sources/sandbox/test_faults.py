@@ -7,7 +7,7 @@ import pytest
 
 from pm_pipeline.errors import UsageError
 from pm_pipeline.sources.sandbox import Fault, Faults, Planned, World, build_app, running_server
-from pm_pipeline_tests.sources.sandbox.conftest import DATA, GAMMA, KALSHI, AppClient
+from pm_pipeline_tests.sources.sandbox.conftest import CLOB, DATA, GAMMA, KALSHI, AppClient
 
 TRADES = "/v2/trades"
 FEED = f"{DATA}{TRADES}?limit=20"
@@ -112,6 +112,48 @@ def test_a_source_that_goes_quiet_ends_early_without_a_word(
     if coll == "data":
         assert max(r["timestamp"] for r in body[coll]) < max(r["timestamp"] for r in due[coll])
         assert body["pagination"]["has_more"] is False
+
+
+ROWS_OF = [
+    pytest.param(FEED, TRADES, "data", "condition_id", id="trades"),
+    pytest.param(f"{GAMMA}/markets/keyset?limit=3", "/markets/keyset", "markets", "id", id="markets"),
+    pytest.param(f"{DATA}/v2/leaderboard", "/v2/leaderboard", "data", "user_id", id="leaders"),
+]
+
+
+@pytest.mark.parametrize(("url", "path", "coll", "lost"), ROWS_OF)
+def test_each_row_of_a_page_can_have_a_new_field_or_lack_one(
+    world: World, url: str, path: str, coll: str, lost: str
+) -> None:
+    due = AppClient(world).get(url).json()
+    newer = spoiled(world, Fault.NEW_FIELD, path).get(url).json()
+    assert newer == due | {coll: [{**row, "new_field": 1} for row in due[coll]]}
+    older = spoiled(world, Fault.MISSING_FIELD, path).get(url).json()
+    assert older == due | {coll: [{n: v for n, v in row.items() if n != lost} for row in due[coll]]}
+    assert all(lost in row for row in due[coll])
+
+
+def test_a_single_row_can_drift_and_no_fault_of_pages_befalls_it(world: World) -> None:
+    market = next(iter(world.polymarket.values())).market
+    url, path = f"{GAMMA}/markets/{market.key.native_id}", f"/markets/{market.key.native_id}"
+    due = AppClient(world).get(url).json()
+    assert spoiled(world, Fault.NEW_FIELD, path).get(url).json() == {**due, "new_field": 1}
+    assert spoiled(world, Fault.MISSING_FIELD, path).get(url).json() == {
+        name: value for name, value in due.items() if name != "id"
+    }
+    for fault in (Fault.EMPTY_PAGE, Fault.DUPLICATE_ROWS, Fault.STALE):
+        assert spoiled(world, fault, path).get(url).json() == due
+
+
+def test_each_of_a_list_of_books_can_drift(world: World) -> None:
+    market = next(m for m in world.polymarket.values() if m.resolution.payouts is None and not m.inactive)
+    asked = [{"token_id": market.market.instrument(outcome).token_id} for outcome in (0, 1)]
+    url = f"{CLOB}/books"
+    due = AppClient(world).request("POST", url, json=asked).json()
+    assert len(due) == 2
+    assert spoiled(world, Fault.NEW_FIELD, "/books").request("POST", url, json=asked).json() == [
+        {**book, "new_field": 1} for book in due
+    ]
 
 
 def test_a_page_fault_leaves_an_answer_without_rows_alone(world: World) -> None:

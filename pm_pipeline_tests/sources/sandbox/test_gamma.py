@@ -170,3 +170,43 @@ def test_an_event_is_found_by_id_and_slug(get: Get) -> None:
     assert crawl(get, "/events/keyset", "events", closed="true", slug=row["slug"]) == [row]
     series = row["series"][0]["id"]
     assert crawl(get, "/events/keyset", "events", closed="true", series_id=series) == [row]
+
+
+def test_series_are_listed_by_slug_and_number(get: Get, world: World) -> None:
+    (found,) = get(f"{GAMMA}/series", slug="london-daily-weather", exclude_events="true")
+    assert found["slug"] == "london-daily-weather"
+    assert "events" not in found
+    assert get(f"{GAMMA}/series/{found['id']}") == found
+    assert len(get(f"{GAMMA}/series")) == len({m.market.series for m in world.polymarket.values()})
+    assert get(f"{GAMMA}/series", slug="nothing") == []
+
+
+def test_an_unknown_series_is_not_found(refused: Get) -> None:
+    assert refused(f"{GAMMA}/series/1")[0] == 404
+
+
+@pytest.mark.parametrize("parameter", ["question_ids", "position_ids", "condition_ids", "clob_token_ids"])
+def test_a_market_is_found_by_its_hashes_and_outcomes(get: Get, world: World, parameter: str) -> None:
+    wanted = next(iter(world.polymarket.values())).market
+    outcome = wanted.instruments[1]
+    name = {
+        "question_ids": wanted.question_id,
+        "condition_ids": wanted.condition_id,
+        "position_ids": outcome.position_id,
+        "clob_token_ids": outcome.token_id,
+    }[parameter]
+    rows = [
+        row
+        for closed in ("false", "true")
+        for row in crawl(get, "/markets/keyset", "markets", closed=closed, **{parameter: name})
+    ]
+    assert [row["id"] for row in rows] == [wanted.key.native_id]
+    assert rows[0]["positionIds"] == [i.position_id for i in wanted.instruments]
+
+
+def test_the_search_finds_events_by_the_words_of_their_names(get: Get, refused: Get) -> None:
+    found = get(f"{GAMMA}/public-search", q="highest temperature in london", limit_per_type="1")
+    assert [event["seriesSlug"] for event in found["events"]] == ["london-daily-weather"]
+    assert get(f"{GAMMA}/public-search", q="qqq")["events"] is None
+    assert refused(f"{GAMMA}/public-search")[0] == 422
+    assert refused(f"{GAMMA}/public-search", q="london", limit_per_type="many")[0] == 422

@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from pm_pipeline.sources.polymarket.chain import Log, in_order, of_exchanges, require_matched
-from pm_pipeline.sources.polymarket.goldsky import FROZEN_BLOCK, ORDERBOOK, QUERY
+from pm_pipeline.sources.polymarket.onchain.chain import Log, in_order, of_exchanges, require_matched
+from pm_pipeline.sources.polymarket.onchain.goldsky import FROZEN_BLOCK, ORDERBOOK, QUERY
 from pm_pipeline.sources.sandbox import build_app, polygon
 from pm_pipeline.sources.wire import convert
 from pm_pipeline_tests.sources.polymarket.chain_material import chain_world
@@ -45,7 +45,7 @@ def test_the_active_orders_are_the_trades_of_the_data_api(chain: AppClient) -> N
     market = next(iter(world.polymarket.values())).market
     page = chain.get(
         "https://data-api.polymarket.com/v2/trades",
-        {"condition_id": market.condition_id, "limit": 1000, "filter_amount": 0},
+        {"condition": market.condition_id, "limit": 1000, "filter_amount": "0.000001"},
     ).json()["data"]
     tokens = {i.token_id for i in market.instruments}
     active = {

@@ -1,0 +1,1 @@
+"""Order books: present ones, recorded frames, and archives of others."""

@@ -1,0 +1,1 @@
+"""Which markets Polymarket has: Gamma."""

@@ -1,0 +1,1 @@
+"""How markets ended, by every source that says so."""

@@ -1,0 +1,1 @@
+"""What was quoted and traded: mid points and taker executions."""

@@ -1,0 +1,1 @@
+"""Fills as Polygon recorded them: subgraph, node, files, and the one decoder."""

@@ -1,0 +1,1 @@
+"""What wallets did and hold, and who leads."""

@@ -31,7 +31,7 @@ from pm_pipeline.wallets import wallet
 PLATFORMS: Final = {"poly": "polymarket", "polymarket": "polymarket", "kalshi": "kalshi"}
 EXTRAS: Final = ("onchain", "holders", "bars", "reconcile")
 DAY: Final = click.DateTime(["%Y-%m-%d"])
-HOME_CONFIG: Final = "telemetry:\n  enabled: false\nnux:\n  enabled: false\n"
+HOME_CONFIG: Final = "telemetry:\n  enabled: false\n"
 
 
 class Teaching(click.Group):

@@ -64,7 +64,7 @@ from pm_pipeline.sources.wallet_log import (
 from pm_pipeline.universe import MarketFilter, Universe
 from pm_pipeline.warehouse.coverage import CoverageStatus, read_coverage
 from pm_pipeline.warehouse.lake import Lake
-from pm_pipeline.warehouse.leaders import LEADERBOARD
+from pm_pipeline.warehouse.leaders import LEADERBOARD, Period, RankedBy
 from pm_pipeline.warehouse.readings import ACTIVITY, HOLDERS, POSITIONS
 from pm_pipeline_tests.end_to_end.unnoticed import UNNOTICED
 from pm_pipeline_tests.sources.polymarket.chain_material import chain_world
@@ -232,7 +232,10 @@ async def holders(lake: Lake, app: AsgiApp) -> Sequence[Outcome]:
 async def leaders(lake: Lake, app: AsgiApp) -> Sequence[Outcome]:
     async with polymarket(app) as adapter:
         day = day_of(await adapter.now())
-        return [await ingest_leaderboard(adapter.wallets, lake, day, top=30)]
+        one = await ingest_leaderboard(
+            adapter.wallets, lake, day, top=30, periods=(Period.MONTH,), orders=(RankedBy.PNL,)
+        )
+        return [one]
 
 
 def chain(how: FillsFrom) -> Read:

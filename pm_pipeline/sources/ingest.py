@@ -187,7 +187,11 @@ def is_fresh(adapter: PlatformAdapter, lake: Lake, name: str, market: Market, no
 
 
 def withdraw(lake: Lake, outcome: Outcome, reason: str) -> Outcome:
-    """Take a partition that breaks a rule out of the lake again, so that nothing is computed from it."""
+    """Take a partition that breaks a rule out of the lake again, so that nothing is computed from it.
+
+    Its file is kept aside (:meth:`Lake.set_aside`), for it may hold history that the venue no longer has.
+    """
+    lake.set_aside(outcome.coverage.table, outcome.coverage.partition)
     coverage = replace(
         outcome.coverage,
         status=CoverageStatus.FAILED,
@@ -197,7 +201,6 @@ def withdraw(lake: Lake, outcome: Outcome, reason: str) -> Outcome:
         got_to=None,
         reason=reason,
     )
-    lake.delete(coverage.table, coverage.partition)
     write_coverage(lake, coverage)
     return Outcome(outcome.market_key, coverage, SourceError(reason))
 

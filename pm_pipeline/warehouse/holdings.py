@@ -45,8 +45,7 @@ def net_contracts(activity: pa.Table, outcomes: dict[str, set[str]]) -> dict[str
             for each in tokens:
                 left[each] = left.get(each, 0) + _SETS[kind] * size
         elif kind == "redeem":
-            for each in [token] if token else tokens:
-                left[each] = left.get(each, 0) - size if token else 0
+            left |= {token: left.get(token, 0) - size} if token else dict.fromkeys(tokens, 0)
     return {token: amount for token, amount in left.items() if token not in untold}
 
 

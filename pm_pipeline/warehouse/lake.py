@@ -27,7 +27,15 @@ from pm_pipeline.warehouse import schema
 from pm_pipeline.warehouse.absence import from_stored, to_stored
 from pm_pipeline.warehouse.columns import Table
 from pm_pipeline.warehouse.conform import Partition, check_order, conform, in_order
-from pm_pipeline.warehouse.files import TEMPORARY, Durability, StorageError, atomic_write, storing, sync
+from pm_pipeline.warehouse.files import (
+    TEMPORARY,
+    Durability,
+    StorageError,
+    atomic_write,
+    make_folder,
+    storing,
+    sync,
+)
 from pm_pipeline.warehouse.fingerprint import Fingerprint
 from pm_pipeline.warehouse.schema import SCHEMA_VERSION
 
@@ -42,6 +50,7 @@ _FORMAT: Final[Mapping[str, Any]] = {
     "max_rows_per_page": ROW_GROUP,  # pages of fewer rows cost a start of the decompressor each
 }
 _SUFFIX: Final = ".parquet"
+_ASIDE: Final = "_withdrawn"
 _MARKER: Final = "_lake.json"
 _USER: Final = "pm.meta."
 _VALUES: Final = "pm.values."
@@ -182,6 +191,26 @@ class Lake:
             if self.durability == "fsync":
                 sync(path.parent)
         return True
+
+    def set_aside(self, table: str, partition: Partition | str) -> Path | None:
+        """Take a partition out of the table and keep its file; where it lies now, ``None`` if there was none.
+
+        What was saved in time may be all there is: a venue forgets its history, so nothing is thrown away.
+        """
+        info = self.info(table, partition)
+        if info is None:
+            return None
+        declared = schema.table(table)
+        path = self._path(declared, _parts(declared, partition))
+        aside = self.root / _ASIDE / path.relative_to(self.root)
+        aside = aside.with_name(f"{path.stem}.{info.fingerprint[:12]}{_SUFFIX}")
+        make_folder(aside.parent, self.durability)
+        with storing(path):
+            path.replace(aside)
+            if self.durability == "fsync":
+                sync(path.parent)
+                sync(aside.parent)
+        return aside
 
     def sweep(self, older_than_s: float) -> list[Path]:
         """Remove what killed writers left behind, if untouched for so many seconds; the removed paths."""

@@ -427,3 +427,17 @@ def test_what_breaks_a_rule_is_withdrawn_and_asked_again(tmp_path: Path) -> None
     assert isinstance(after.error, SourceError)
     assert verdict(lake, [PRICES], [market]).failed == ("kalshi:A",)
     assert not asyncio.run(_fresh(lake, Told(), PRICES, market))
+
+
+def test_rows_that_are_withdrawn_are_kept_aside_for_they_may_be_all_there_is(tmp_path: Path) -> None:
+    lake, market = Lake(tmp_path, durability="rename"), listed()
+    (outcome,) = read(lake, Told(until(0)), market)
+    [path] = lake.paths(PRICES)
+    before = path.read_bytes()
+    after = withdraw(lake, outcome, "it lies")
+    assert not lake.exists(PRICES, str(market.key))
+    assert lake.partitions(PRICES) == []
+    [aside] = (tmp_path / "_withdrawn").rglob("*.parquet")
+    assert aside.read_bytes() == before
+    assert after.coverage.reason == "it lies"
+    assert lake.set_aside(PRICES, str(market.key)) is None

@@ -14,12 +14,12 @@ from pm_pipeline_tests.workdir import (  # noqa: F401 - fixtures
 )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Begin with what takes a minute by itself, so that several workers end at the same time.
 
     These tests move much data through code that others cover, and tracing would triple their time.
     """
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     for item in items:
-        if item.get_closest_marker("slow"):
+        if item.get_closest_marker("slow") and not config.getoption("no_cov"):
             item.add_marker("no_cover")

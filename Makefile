@@ -16,7 +16,7 @@ export PM_RECORDED_DIR := $(abspath $(RECORDED))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install backtest test lint ui bench clean
+.PHONY: help install backtest test fuzz lint ui bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ backtest: $(VENV)/.installed ## run the main job on the embedded sandbox (RECORD
 
 test: $(VENV)/.test ## run the whole test suite with coverage, on all cores
 	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder --cov $(ARGS)
+
+fuzz: $(VENV)/.test ## the property tests again, with examples that were never drawn before
+	$(BIN)/pytest -n auto -m hypothesis --hypothesis-profile=search $(ARGS)
 
 lint: $(VENV)/.lint ## ruff, mypy strict, import-linter
 	$(BIN)/ruff check .

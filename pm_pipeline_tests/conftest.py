@@ -1,6 +1,7 @@
 """What holds for every test."""
 
 import pytest
+from hypothesis import settings
 
 from pm_pipeline_tests.workdir import (  # noqa: F401 - fixtures
     backtested,
@@ -12,6 +13,12 @@ from pm_pipeline_tests.workdir import (  # noqa: F401 - fixtures
     seen,
     user_strategy,
 )
+
+# The suite draws the same examples at each run, so that it judges a change and not its luck.
+# `make fuzz` draws new ones, and keeps in .hypothesis what they found.
+settings.register_profile("suite", derandomize=True, deadline=None)
+settings.register_profile("search", deadline=None, print_blob=True)
+settings.load_profile("suite")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

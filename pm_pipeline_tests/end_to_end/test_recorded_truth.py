@@ -233,14 +233,22 @@ def test_the_backtest_job_reports_a_month_as_the_files_say(
         assert len({row["market_key"] for row in rows}) == len(rows) == len(month)
 
 
+@pytest.fixture(scope="module")
+def city_markets(opened: Open, lake: Lake, cities: dict[str, list[by_hand.Recorded]]) -> list[Market]:
+    names = {market.name for city in CITIES for market in cities[city]}
+    series = tuple(f"{city}-daily-weather" for city in CITIES)
+    return read(opened, lake, Venue.POLYMARKET, series, names, "prices")
+
+
 @pytest.mark.parametrize("liquidity", [LiquidityModel.CONSTANT, LiquidityModel.MEASURED])
 def test_every_market_of_both_cities_is_traded_or_passed_over_as_the_files_say(
-    opened: Open, lake: Lake, cities: dict[str, list[by_hand.Recorded]], liquidity: LiquidityModel
+    lake: Lake,
+    cities: dict[str, list[by_hand.Recorded]],
+    city_markets: list[Market],
+    liquidity: LiquidityModel,
 ) -> None:
     recorded = [market for city in CITIES for market in cities[city]]
-    series = tuple(f"{city}-daily-weather" for city in CITIES)
-    markets = read(opened, lake, Venue.POLYMARKET, series, {market.name for market in recorded}, "prices")
-    reported, expected = by_the_engine(lake, markets, liquidity), of_polymarket(recorded, liquidity)
+    reported, expected = by_the_engine(lake, city_markets, liquidity), of_polymarket(recorded, liquidity)
     assert differing(reported, expected) == {}
 
     traded = [each.fill for each in reported.values() if each.fill]
@@ -254,7 +262,7 @@ def test_every_market_of_both_cities_is_traded_or_passed_over_as_the_files_say(
     assert reasons(reported) == {**skipped, None: 204 + 169}
     assert sum(skipped.values()) + len(traded) == len(recorded) == 2338
     wins = {market.name: market.pays for market in recorded}
-    for market in markets:
+    for market in city_markets:
         resolution = resolution_from_rows(lake.read("catalog.resolutions", str(market.key)))
         assert resolution.payouts == ((MICRO, 0) if wins[name_of(market)] else (0, MICRO))
     before, after = (
@@ -266,15 +274,26 @@ def test_every_market_of_both_cities_is_traded_or_passed_over_as_the_files_say(
     assert min(after) > 0
 
 
-@pytest.mark.parametrize("liquidity", [LiquidityModel.CONSTANT, LiquidityModel.MEASURED])
-def test_kalshi_temperatures_are_traded_as_the_recorded_best_quotes_say(
-    opened: Open, lake: Lake, liquidity: LiquidityModel
-) -> None:
+@pytest.fixture(scope="module")
+def temperatures() -> list[by_hand.Recorded]:
     highs = by_hand.nws_highs(RECORDED / "kalshi_weather_fcst_actual_2022_2026/nws_daily/KXHIGHNY_nws.csv.gz")
     files = sorted((RECORDED / "kalshi_highny_bbo_2025").glob("market_data_*.csv.gz"))
-    recorded = [market for path in files for market in by_hand.kalshi(path, highs)]
-    markets = read(opened, lake, Venue.KALSHI, ("KXHIGHNY",), {market.name for market in recorded}, "prices")
-    reported = by_the_engine(lake, markets, liquidity)
+    return [market for path in files for market in by_hand.kalshi(path, highs)]
+
+
+@pytest.fixture(scope="module")
+def temperature_markets(opened: Open, lake: Lake, temperatures: list[by_hand.Recorded]) -> list[Market]:
+    return read(opened, lake, Venue.KALSHI, ("KXHIGHNY",), {market.name for market in temperatures}, "prices")
+
+
+@pytest.mark.parametrize("liquidity", [LiquidityModel.CONSTANT, LiquidityModel.MEASURED])
+def test_kalshi_temperatures_are_traded_as_the_recorded_best_quotes_say(
+    lake: Lake,
+    temperatures: list[by_hand.Recorded],
+    temperature_markets: list[Market],
+    liquidity: LiquidityModel,
+) -> None:
+    recorded, reported = temperatures, by_the_engine(lake, temperature_markets, liquidity)
     assert differing(reported, of_kalshi(recorded, liquidity)) == {}
     assert len(recorded) == 90
     assert reasons(reported)[None] > 20

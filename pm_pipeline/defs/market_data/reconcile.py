@@ -19,7 +19,7 @@ from pm_pipeline.warehouse.reconcile import (
     Rule,
     Verdict,
     findings_to_table,
-    reconcile,
+    reconcile_all,
 )
 
 COMPARED: Final = ("prices", "trades", "book_events", "resolutions", "onchain_fills")
@@ -50,8 +50,8 @@ def reconciliation(
     now = time.time_ns()
     counts: Counter[tuple[str, Verdict]] = Counter()
     conflicts: dict[str, list[str]] = {rule.name: [] for rule in RULES}
-    for market in counted(context.log, "reconciliation", markets, len(markets)):
-        findings = reconcile(lake, market, members_of(market, groups))
+    compared = reconcile_all(lake, ((market, members_of(market, groups)) for market in markets))
+    for market, findings in counted(context.log, "reconciliation", compared, len(markets)):
         lake.write(RECONCILIATION, str(market.key), findings_to_table(str(market.key), findings, now))
         for finding in findings:
             counts[finding.rule, finding.verdict] += 1

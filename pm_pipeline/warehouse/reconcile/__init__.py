@@ -4,8 +4,7 @@ Rules are pure functions of what the lake holds of a market. Where one side has 
 verdict is ``untold``, never ``agrees``. Prices are compared as those of outcome 0, in dollars.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import duckdb
@@ -48,6 +47,7 @@ __all__ = [
     "Verdict",
     "findings_to_table",
     "reconcile",
+    "reconcile_all",
 ]
 
 RULES: Final = (
@@ -87,24 +87,32 @@ def reconcile(
     lake: Lake, market: Market, members: Sequence[str] = (), rules: Sequence[Rule] = RULES
 ) -> list[Finding]:
     """What every rule finds in one market; ``members`` as in :class:`Held`."""
-    with _held(lake, market, tuple(members)) as held:
-        return [finding for rule in rules for finding in rule.find(held)]
+    [(_, findings)] = reconcile_all(lake, [(market, members)], rules)
+    return findings
+
+
+def reconcile_all(
+    lake: Lake, markets: Iterable[tuple[Market, Sequence[str]]], rules: Sequence[Rule] = RULES
+) -> Iterator[tuple[Market, list[Finding]]]:
+    """Each market, with its ``members``, and what every rule finds in it; one market is held at a time."""
+    # a market has few rows: more threads would cost more than they save
+    with duckdb.connect(config={"threads": 1}) as sql:
+        sql.execute("SET TimeZone = 'UTC'; SET python_enable_replacements = false").fetchall()
+        for market, members in markets:
+            held = _hold(lake, market, tuple(members), sql)
+            yield market, [finding for rule in rules for finding in rule.find(held)]
 
 
 _VIEWS: Final = {"prices": PRICES, "trades": TRADES, "fills": FILLS}
 
 
-@contextmanager
-def _held(lake: Lake, market: Market, members: tuple[str, ...]) -> Iterator[Held]:
+def _hold(lake: Lake, market: Market, members: tuple[str, ...], sql: duckdb.DuckDBPyConnection) -> Held:
     key = str(market.key)
     infos = {table: lake.info(table, key) for table in (*_VIEWS.values(), BOOKS)}
     rows = {table: info.rows for table, info in infos.items() if info is not None}
-    with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'; SET python_enable_replacements = false").fetchall()
-        for name, table in _VIEWS.items():
-            stored = lake.read(table, key) if table in rows else declared(table).arrow.empty_table()
-            connection.register(name, stored)
-        yield Held(lake, market, connection, rows, members)
+    for name, table in _VIEWS.items():
+        sql.register(name, lake.read(table, key) if table in rows else declared(table).arrow.empty_table())
+    return Held(lake, market, sql, rows, members)
 
 
 def findings_to_table(key: str, findings: Sequence[Finding], ingested_at: Nanos) -> pa.Table:

@@ -12,11 +12,11 @@ from pm_pipeline.warehouse.lake import (
     WHOLE,
     Lake,
     MissingPartitionError,
-    PartitionInfo,
     SchemaVersionError,
 )
 from pm_pipeline.warehouse.locks import LockTimeoutError, file_lock
 from pm_pipeline.warehouse.migrations import MIGRATIONS, Migration, migrate
+from pm_pipeline.warehouse.partition_file import PartitionInfo
 from pm_pipeline.warehouse.records import (
     events_from_table,
     events_to_table,

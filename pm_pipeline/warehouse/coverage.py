@@ -9,7 +9,8 @@ from urllib.parse import unquote
 from pm_pipeline.errors import UsageError
 from pm_pipeline.markets.clock import Nanos
 from pm_pipeline.warehouse.conform import Partition
-from pm_pipeline.warehouse.lake import Lake, PartitionInfo
+from pm_pipeline.warehouse.lake import Lake
+from pm_pipeline.warehouse.partition_file import PartitionInfo
 from pm_pipeline.warehouse.records import to_table, with_nanos
 
 

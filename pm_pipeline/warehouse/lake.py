@@ -11,20 +11,18 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, TypeAlias
+from typing import Final
 from urllib.parse import quote, unquote
 from uuid import uuid4
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pm_pipeline.errors import PipelineError, UsageError, did_you_mean
 from pm_pipeline.warehouse import schema
-from pm_pipeline.warehouse.absence import from_stored, to_stored
+from pm_pipeline.warehouse.absence import from_stored
 from pm_pipeline.warehouse.columns import Table
 from pm_pipeline.warehouse.conform import Partition, check_order, conform, in_order
 from pm_pipeline.warehouse.files import (
@@ -36,29 +34,25 @@ from pm_pipeline.warehouse.files import (
     storing,
     sync,
 )
-from pm_pipeline.warehouse.fingerprint import Fingerprint
+from pm_pipeline.warehouse.partition_file import (
+    ROW_GROUP,
+    Bounds,
+    PartitionInfo,
+    bounds_of,
+    check_columns,
+    open_file,
+    read_info,
+    read_values,
+    write_file,
+)
 from pm_pipeline.warehouse.schema import SCHEMA_VERSION
-
-ROW_GROUP: Final = 131_072
-"""Rows per row group; also the largest batch that :meth:`Lake.scan` yields."""
 
 WHOLE: Final[Partition] = ("all",)
 """The one partition of a table that is not divided."""
 
-_FORMAT: Final[Mapping[str, Any]] = {
-    "write_page_checksum": True,
-    "max_rows_per_page": ROW_GROUP,  # pages of fewer rows cost a start of the decompressor each
-}
 _SUFFIX: Final = ".parquet"
 _ASIDE: Final = "_withdrawn"
 _MARKER: Final = "_lake.json"
-_USER: Final = "pm.meta."
-_VALUES: Final = "pm.values."
-_LISTED: Final = 4_096
-"""More distinct values than these are not listed in a footer."""
-Bounds: TypeAlias = Callable[[str], tuple[Any, Any] | None]
-"""The least and the greatest value of a column in a row group; ``None`` where they are not known."""
-
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 _FETCHED_BY: Final = {"backtest": "bt backtest"}
 
@@ -69,22 +63,6 @@ class MissingPartitionError(PipelineError):
 
 class SchemaVersionError(PipelineError):
     """The lake was written by another version of the declared tables."""
-
-
-@dataclass(frozen=True, slots=True)
-class PartitionInfo:
-    """What the footer of a partition file says.
-
-    ``fingerprint`` is a SHA-256 of the rows without ``ingested_at`` and ``run_id``: the same data fetched
-    again has the same fingerprint.
-    """
-
-    table: str
-    partition: Partition
-    rows: int
-    fingerprint: str
-    schema_version: int
-    meta: Mapping[str, str]
 
 
 class Lake:
@@ -153,32 +131,15 @@ class Lake:
     def _replace(
         self, table: Table, parts: Partition, pieces: Iterable[pa.Table], meta: Mapping[str, str]
     ) -> PartitionInfo:
-        path = self._path(table, parts)
-        fingerprint = Fingerprint(table)
-        listed = {column.name: set[int]() for column in table.columns if column.listed}
-        count = 0
-        with atomic_write(path, self.durability) as temporary:
-            with storing(path):
-                writer = pq.ParquetWriter(temporary, table.stored, **_FORMAT, **table.storage)
-            try:
-                for group in _row_groups(pieces):
-                    fingerprint.update(group)
-                    _list_values(listed, group)
-                    count += group.num_rows
-                    stored = to_stored(table, group)
-                    with storing(path):
-                        writer.write_table(stored, ROW_GROUP)
-                info = PartitionInfo(
-                    table.name, parts, count, fingerprint.hexdigest(), self.schema_version, dict(meta)
-                )
-                writer.add_key_value_metadata(_footer(info) | _values(listed))
-                with storing(path):
-                    writer.close()
-            finally:
-                # after an error the handle is let go of; the half-written file is removed in any case
-                with suppress(OSError):
-                    writer.close()
-        return info
+        return write_file(
+            self._path(table, parts),
+            table,
+            parts,
+            pieces,
+            meta=meta,
+            schema_version=self.schema_version,
+            durability=self.durability,
+        )
 
     def delete(self, table: str, partition: Partition | str) -> bool:
         """Remove a partition; whether there was one."""
@@ -243,8 +204,8 @@ class Lake:
         wanted = _projection(declared, columns)
         self.require_current()
         path = self._path(declared, parts)
-        with self._reading(declared, parts, path), _opened(path) as file:
-            _check_columns(path, file.schema_arrow, declared)
+        with self._reading(declared, parts, path), open_file(path) as file:
+            check_columns(path, file.schema_arrow, declared)
             return from_stored(declared, file.read(wanted.names).select(wanted.names))
 
     def scan(
@@ -260,8 +221,8 @@ class Lake:
         for partition in self.partitions(table) if partitions is None else partitions:
             parts = _parts(declared, partition)
             path = self._path(declared, parts)
-            with self._reading(declared, parts, path), _opened(path) as file:
-                _check_columns(path, file.schema_arrow, declared)
+            with self._reading(declared, parts, path), open_file(path) as file:
+                check_columns(path, file.schema_arrow, declared)
                 for batch in file.iter_batches(ROW_GROUP, columns=wanted.names):
                     rows = pa.Table.from_batches([batch.select(wanted.names)])
                     yield from from_stored(declared, rows).to_batches()
@@ -296,14 +257,14 @@ class Lake:
         wanted = _projection(declared, columns)
         self.require_current()
         path = self._path(declared, parts)
-        with self._reading(declared, parts, path), _opened(path, coded) as file:
+        with self._reading(declared, parts, path), open_file(path, coded) as file:
             metadata = file.metadata
-            _check_columns(path, metadata.schema.to_arrow_schema(), declared)
+            check_columns(path, metadata.schema.to_arrow_schema(), declared)
             places = {metadata.schema.column(n).path: n for n in range(metadata.num_columns)}
             for group in range(metadata.num_row_groups):
                 names = wanted.names
                 if needed is not None:
-                    names = needed(partial(_bounds, metadata.row_group(group), places))
+                    names = needed(partial(bounds_of, metadata.row_group(group), places))
                 yield from file.iter_batches(rows, row_groups=[group], columns=names, use_threads=False)
 
     def exists(self, table: str, partition: Partition | str) -> bool:
@@ -319,7 +280,7 @@ class Lake:
         if not path.exists():
             return None
         with self._reading(declared, parts, path):
-            return _read_info(path)
+            return read_info(path)
 
     def values(self, table: str, partition: Partition | str, column: str) -> list[int] | None:
         """The distinct values of a ``listed`` column, rising; ``None`` where they are not listed.
@@ -331,8 +292,7 @@ class Lake:
         self.require_current()
         path = self._path(declared, parts)
         with self._reading(declared, parts, path):
-            found = (pq.read_metadata(path).metadata or {}).get(f"{_VALUES}{column}".encode())
-        return None if found is None else [int(value) for value in json.loads(found)]
+            return read_values(path, column)
 
     def partitions(self, table: str, prefix: Partition | str = ()) -> list[Partition]:
         """The partitions of a table whose first parts are ``prefix``, sorted."""
@@ -413,8 +373,8 @@ class Lake:
         """The rows as they lie in the file, whatever its version, with its footer. For migrations."""
         declared = schema.table(table)
         path = self._path(declared, partition)
-        with self._reading(declared, partition, path), _opened(path) as file:
-            return from_stored(declared, file.read()), _read_info(path)
+        with self._reading(declared, partition, path), open_file(path) as file:
+            return from_stored(declared, file.read()), read_info(path)
 
     def rewrite(self, table: str, partition: Partition, rows: pa.Table, meta: Mapping[str, str]) -> None:
         """Replace a partition in a lake that is not current. For migrations."""
@@ -505,80 +465,3 @@ def _projection(table: Table, columns: Sequence[str] | None) -> pa.Schema:
         if name not in declared.names:
             raise UsageError(f"{table.name} has no column {name!r}{did_you_mean(name, declared.names)}")
     return pa.schema([declared.field(name) for name in columns])
-
-
-def _row_groups(pieces: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Cut and join the pieces into tables of :data:`ROW_GROUP` rows, the last one shorter."""
-    held: list[pa.Table] = []
-    rows = 0
-    for piece in pieces:
-        held.append(piece)
-        rows += piece.num_rows
-        while rows >= ROW_GROUP:
-            joined = pa.concat_tables(held)
-            yield joined.slice(0, ROW_GROUP)
-            held, rows = [joined.slice(ROW_GROUP)], rows - ROW_GROUP
-    if rows:
-        yield pa.concat_tables(held)
-
-
-def _list_values(listed: dict[str, set[int]], rows: pa.Table) -> None:
-    """Add the values of these rows; a column of too many is listed no more."""
-    for name in list(listed):
-        listed[name].update(rows.column(name).drop_null().unique().to_pylist())
-        if len(listed[name]) > _LISTED:
-            del listed[name]
-
-
-def _values(listed: Mapping[str, set[int]]) -> dict[str, str]:
-    return {
-        _VALUES + name: json.dumps(sorted(values), separators=(",", ":")) for name, values in listed.items()
-    }
-
-
-def _footer(info: PartitionInfo) -> dict[str, str]:
-    return {
-        "pm.table": info.table,
-        "pm.partition": json.dumps(info.partition),
-        "pm.schema_version": str(info.schema_version),
-        "pm.fingerprint": info.fingerprint,
-    } | {_USER + key: value for key, value in info.meta.items()}
-
-
-def _read_info(path: Path) -> PartitionInfo:
-    metadata = pq.read_metadata(path)
-    footer = {key.decode(): value.decode() for key, value in (metadata.metadata or {}).items()}
-    try:
-        return PartitionInfo(
-            footer["pm.table"],
-            tuple(json.loads(footer["pm.partition"])),
-            metadata.num_rows,
-            footer["pm.fingerprint"],
-            int(footer["pm.schema_version"]),
-            {key.removeprefix(_USER): value for key, value in footer.items() if key.startswith(_USER)},
-        )
-    except KeyError as error:
-        raise pa.ArrowInvalid(f"its footer lacks {error}: it was not written by pm_pipeline") from error
-
-
-@contextmanager
-def _opened(path: Path, coded: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
-    """A partition file. Nothing is read ahead: what was would stay in memory as long as the file is open."""
-    with pq.ParquetFile(
-        path, read_dictionary=list(coded), pre_buffer=False, page_checksum_verification=True
-    ) as file:
-        yield file
-
-
-def _bounds(group: pq.RowGroupMetaData, places: Mapping[str, int], name: str) -> tuple[Any, Any] | None:
-    noted = group.column(places[name]).statistics
-    if noted is None or not noted.has_min_max or noted.null_count:
-        return None
-    return noted.min, noted.max
-
-
-def _check_columns(path: Path, stored: pa.Schema, table: Table) -> None:
-    if not stored.equals(table.stored):
-        raise StorageError(
-            f"{path} does not have the declared columns of {table.name}: delete it and materialise it again"
-        )

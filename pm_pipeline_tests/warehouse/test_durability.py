@@ -19,7 +19,7 @@ _SLOW_WRITER = """
 import sys, time
 from pathlib import Path
 from pm_pipeline.warehouse import Lake
-from pm_pipeline.warehouse.lake import ROW_GROUP
+from pm_pipeline.warehouse.partition_file import ROW_GROUP
 from pm_pipeline_tests.warehouse.builders import KEY, prices
 
 rows = prices([{"ts": 1, "mid": 7}] * 1000).combine_chunks().to_batches()[0]

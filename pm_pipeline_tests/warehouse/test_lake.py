@@ -25,7 +25,7 @@ from pm_pipeline.warehouse import (
     time_array,
     to_table,
 )
-from pm_pipeline.warehouse.lake import ROW_GROUP
+from pm_pipeline.warehouse.partition_file import ROW_GROUP
 from pm_pipeline_tests.warehouse.builders import KEY, T0, lake_at, prices
 
 PRICES = "market_data.prices"

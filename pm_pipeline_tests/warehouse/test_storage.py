@@ -12,7 +12,7 @@ import pytest
 from pm_pipeline.warehouse import TABLES, Lake, connect, table, to_table
 from pm_pipeline.warehouse.columns import Encoding, Kind
 from pm_pipeline.warehouse.conform import SchemaError
-from pm_pipeline.warehouse.lake import ROW_GROUP, Bounds
+from pm_pipeline.warehouse.partition_file import ROW_GROUP, Bounds
 from pm_pipeline_tests.warehouse.builders import KEY, T0, book_events, event, lake_at, level, prices, trades
 
 BOOK = "market_data.book_events"
@@ -120,7 +120,7 @@ def test_duckdb_reads_every_encoding(tmp_path: Path) -> None:
 
 
 def test_many_distinct_values_are_not_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pm_pipeline.warehouse.lake._LISTED", 3)
+    monkeypatch.setattr("pm_pipeline.warehouse.partition_file._LISTED", 3)
     lake = lake_at(tmp_path)
     for count, listed in ((3, [400_000, 410_000, 420_000]), (4, None)):
         lake.write(BOOK, KEY, book_events([level(n, "bid", 40 + n, 1) for n in range(count)]))
@@ -179,7 +179,7 @@ def test_a_row_may_not_hold_the_value_that_stands_for_null(tmp_path: Path, name:
 
 def test_a_reader_may_leave_out_columns_of_a_row_group_by_what_it_holds(tmp_path: Path) -> None:
     lake = lake_at(tmp_path)
-    with patch("pm_pipeline.warehouse.lake.ROW_GROUP", 3):
+    with patch("pm_pipeline.warehouse.partition_file.ROW_GROUP", 3):
         lake.write(BOOK, KEY, book_events([*LOST, *(level(n, "bid", 45, n) for n in range(3, 6))]))
     seen: list[Any] = []
 

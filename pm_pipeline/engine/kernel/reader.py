@@ -23,7 +23,8 @@ from pm_pipeline.errors import UsageError
 from pm_pipeline.markets.units import MICRO
 from pm_pipeline.warehouse.arrays import BOOK_SIDES, KINDS, TAKER_SIDES
 from pm_pipeline.warehouse.files import StorageError
-from pm_pipeline.warehouse.lake import Bounds, Lake
+from pm_pipeline.warehouse.lake import Lake
+from pm_pipeline.warehouse.partition_file import Bounds
 from pm_pipeline.warehouse.records import MISSING, Ints
 from pm_pipeline.warehouse.replay import Clock
 

@@ -34,7 +34,8 @@ from pm_pipeline.research.bars.kernel import (
 from pm_pipeline.warehouse.arrays import TAKER_SIDES
 from pm_pipeline.warehouse.columns import Kind
 from pm_pipeline.warehouse.files import StorageError
-from pm_pipeline.warehouse.lake import Lake, PartitionInfo
+from pm_pipeline.warehouse.lake import Lake
+from pm_pipeline.warehouse.partition_file import PartitionInfo
 from pm_pipeline.warehouse.records import Ints
 from pm_pipeline.warehouse.schema import table
 
@@ -89,7 +90,7 @@ def bars_of(
     """Bars of ``period_s`` seconds of the trades of one market, outcome by outcome.
 
     A bar covers ``[ts - period, ts)``. It is known when it has ended and its last trade is known. Blocks
-    negotiated off the book are left out: their price is not the market's.
+    negotiated off the book are left out, for their price is not the market's, and so is what moved nothing.
 
     Parameters
     ----------

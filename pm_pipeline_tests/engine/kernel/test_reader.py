@@ -65,7 +65,7 @@ def stored(
 ) -> Lake:
     """A lake with this book and these trades, in row groups of so many rows."""
     lake = lake_at(folder)
-    with patch("pm_pipeline.warehouse.lake.ROW_GROUP", group):
+    with patch("pm_pipeline.warehouse.partition_file.ROW_GROUP", group):
         lake.write(BOOK, KEY, log if isinstance(log, pa.Table) else book_events(log))
         lake.write(TRADES, KEY, trades(tape))
     return lake

@@ -98,6 +98,14 @@ class Selection:
         )
 
 
+class Tally(NamedTuple):
+    """How much a listing gave, beside how much its venue counts; ``what`` names it."""
+
+    what: str
+    listed: int
+    stated: int
+
+
 class Listing(NamedTuple):
     """A page of a catalog: markets, the events that they belong to, and the groups that they settle in.
 
@@ -107,6 +115,8 @@ class Listing(NamedTuple):
     markets: list[Market]
     events: list[Event]
     groups: list[MarketGroup]
+    tally: Tally | None = None
+    """At the end of a listing whose length the venue tells."""
 
     def of(self, chosen: list[Market]) -> "Listing":
         """The page as far as it is about these markets."""
@@ -115,6 +125,7 @@ class Listing(NamedTuple):
             chosen,
             [event for event in self.events if event.event_id in events],
             [group for group in self.groups if group.group_key in groups],
+            self.tally,
         )
 
 

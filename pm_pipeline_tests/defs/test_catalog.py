@@ -1,4 +1,5 @@
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -240,3 +241,24 @@ def test_a_universe_chosen_by_volume_is_marked_as_later_knowledge(empty: Workdir
         result = write_catalog(workspace, [TODAY], reading)
         assert result.metadata is not None
         assert result.metadata["chosen_with_later_knowledge"] == marked
+
+
+def test_a_listing_with_fewer_events_than_the_venue_counts_is_kept_and_warned_of(
+    empty: Workdir, faulty: Faulty
+) -> None:
+    words = ("fetch", "--platform", "polymarket")
+    with faulty("stale@/events/keyset#2"):
+        short = empty.bt(*words)
+    assert short.exit_code == 0, short.output
+    assert re.search(r"\d+ of \d+ events of Polymarket were counted but not listed", short.stderr)
+    assert "counted but not listed" not in empty.bt(*words).stderr
+
+    for planned, missing in (("stale@/events/keyset#2", True), ("stale@/markets/keyset", False)):
+        with faulty(planned):
+            result = empty.materialise("ingest_catalog", TODAY)
+        assert result.success
+        (check,) = result.get_asset_check_evaluations()
+        assert (check.check_name, check.severity) == ("listing_is_whole", dg.AssetCheckSeverity.WARN)
+        assert check.passed is not missing
+        assert check.metadata["counted"].value == 1
+        assert ("counted but not listed" in str(check.metadata["missing"].value)) is missing

@@ -9,7 +9,7 @@ from typing import Final
 from pm_pipeline.sources.sandbox import Fault
 
 UNNOTICED: Final = {
-    (Fault.STALE, "/events/keyset"): "nothing says how many events there are",
+    (Fault.STALE, "/events/keyset"): "Gamma's count of events disagrees: the check `listing_is_whole`",
     (Fault.STALE, "/markets/keyset"): "nothing says how many markets there are",
     (Fault.STALE, "/trade-api/v2/markets"): "nothing says how many markets there are",
     (Fault.STALE, "*/candlesticks"): "a candle comes only when a quote moves: a market may end in silence",

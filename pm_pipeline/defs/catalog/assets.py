@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from typing import Final
 
 import dagster as dg
 import pyarrow as pa
@@ -17,7 +18,7 @@ from pm_pipeline.errors import PipelineError, UsageError, did_you_mean
 from pm_pipeline.markets.clock import Nanos, day_of
 from pm_pipeline.markets.keys import Venue
 from pm_pipeline.markets.listed_fees import ListedFee
-from pm_pipeline.sources.adapter import Listing, PlatformAdapter, Selection
+from pm_pipeline.sources.adapter import Listing, PlatformAdapter, Selection, Tally
 from pm_pipeline.sources.errors import BadRequest
 from pm_pipeline.sources.listings import KEYS, CatalogRows
 from pm_pipeline.universe import MarketFilter, Universe
@@ -34,6 +35,14 @@ class Reading:
     tables: Mapping[str, pa.Table]
     fees: Sequence[ListedFee] = ()
     hindsight: tuple[str, ...] = ()
+    tallies: Sequence[Tally] = ()
+
+
+WHOLE: Final = dg.AssetCheckSpec(
+    "listing_is_whole",
+    asset="catalog",
+    description="A listing gave at least as many events as its venue counts, where it counts them.",
+)
 
 
 @dg.asset(
@@ -42,6 +51,7 @@ class Reading:
     partitions_def=DAYS,
     freshness_policy=READ_DAILY,
     backfill_policy=dg.BackfillPolicy.single_run(),
+    check_specs=[WHOLE],
     pool="catalog",
 )
 def catalog(context: dg.AssetExecutionContext, workspace: Workspace, config: Markets) -> dg.MaterializeResult:
@@ -51,6 +61,8 @@ def catalog(context: dg.AssetExecutionContext, workspace: Workspace, config: Mar
     earlier days saw, and are what makes the catalog point-in-time.
     """
     reading = asyncio.run(read_catalog(workspace, config.chosen(workspace.settings)))
+    for tally in short(reading.tallies):
+        context.log.warning(in_words(tally))
     return write_catalog(workspace, context.partition_keys, reading)
 
 
@@ -98,7 +110,34 @@ def write_catalog(workspace: Workspace, days: Iterable[str], reading: Reading) -
             "world": workspace.settings.label,
             "venues": {venue: venues.count(venue) for venue in Venue},
             "chosen_with_later_knowledge": list(reading.hindsight),
-        }
+        },
+        check_results=[wholeness(reading.tallies)],
+    )
+
+
+def short(tallies: Iterable[Tally]) -> list[Tally]:
+    """The listings that gave less than their venue counts."""
+    return [tally for tally in tallies if tally.listed < tally.stated]
+
+
+def in_words(tally: Tally) -> str:
+    """What is missing, and what to do."""
+    return (
+        f"{tally.stated - tally.listed} of {tally.stated} {tally.what} were counted but not listed; read the "
+        "catalog again, and look out for markets that you expect"
+    )
+
+
+def wholeness(tallies: Sequence[Tally]) -> dg.AssetCheckResult:
+    """A warning where a listing is short: what a venue counts may not be just what it lists."""
+    return dg.AssetCheckResult(
+        check_name=WHOLE.name,
+        passed=not short(tallies),
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={
+            "counted": len(tallies),
+            "missing": dg.MetadataValue.md("\n".join(f"- {in_words(t)}" for t in short(tallies)) or "none"),
+        },
     )
 
 
@@ -115,6 +154,7 @@ async def read_catalog(workspace: Workspace, universe: Universe) -> Reading:
     """Ask the venues of the universe for their markets, with events, groups and fees, each once."""
     rows = CatalogRows()
     fees: dict[tuple[str, Nanos], ListedFee] = {}
+    tallies: list[Tally] = []
     now = 0
     async with AsyncExitStack() as stack:
         for wanted in universe.markets:
@@ -123,11 +163,13 @@ async def read_catalog(workspace: Workspace, universe: Universe) -> Reading:
             try:
                 async for listing in _crawl(adapter, wanted.selection()):
                     rows.add(listing, now)
+                    tallies += [listing.tally] if listing.tally else []
             except BadRequest as error:
                 raise _unknown(workspace, wanted, error) from error
             listed_fees = await adapter.get_listed_fees(rows.markets(wanted.venue))
             fees.update(((fee.scope, fee.valid_from), fee) for fee in listed_fees)
-    return Reading(now, rows.tables(), [fees[key] for key in sorted(fees)], universe.later_knowledge())
+    in_order = [fees[key] for key in sorted(fees)]
+    return Reading(now, rows.tables(), in_order, universe.later_knowledge(), tallies)
 
 
 def _unknown(workspace: Workspace, wanted: MarketFilter, error: BadRequest) -> PipelineError:

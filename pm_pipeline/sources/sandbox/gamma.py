@@ -8,6 +8,7 @@ refused. Recorded objects are served as they were.
 import base64
 import binascii
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -276,8 +277,6 @@ def _limit(request: Request, name: str = "limit", default: int = _DEFAULT_LIMIT)
 
 def _wanted(request: Request) -> Callable[[WorldMarket], bool]:
     """The filters that both lists share, on one market."""
-    if "offset" in request.query_params:
-        raise Refusal(422, "offset is not supported by keyset pagination; use after_cursor")
     ends = (_moment(request, "end_date_min"), _moment(request, "end_date_max"))
     starts = (_moment(request, "start_date_min"), _moment(request, "start_date_max"))
     tag_slugs, tag_ids = set(many(request, "tag_slug")), set(many(request, "tag_id"))
@@ -331,6 +330,8 @@ def _page(
     request: Request, coll: str, found: dict[tuple[int, str], Callable[[], dict[str, object]]]
 ) -> Response:
     """Rows in order of their id, after the cursor; ``next_cursor`` is absent at the end."""
+    if "offset" in request.query_params:
+        raise Refusal(422, "offset is not supported by keyset pagination; use after_cursor")
     after, limit = _cursor(request), _limit(request)
     keys = sorted(key for key in found if after is None or key > after)
     body: dict[str, object] = {coll: [found[key]() for key in keys[:limit]]}
@@ -358,30 +359,48 @@ def list_markets(request: Request) -> Response:
             and (not positions or bool(positions & {i.position_id for i in listed.instruments}))
             and (not tokens or bool(tokens & {i.token_id for i in listed.instruments}))
         ):
-            found[(len(market.native_id), market.native_id)] = lambda market=market: market_json(
-                world, market
-            )  # type: ignore[misc]
+            found[(len(market.native_id), market.native_id)] = partial(market_json, world, market)
     return _page(request, "markets", found)
 
 
 def list_events(request: Request) -> Response:
     """``/events/keyset``."""
-    world, wanted, closed = world_of(request), _wanted(request), _wants_closed(request)
+    closed = _wants_closed(request)
+    return _page(request, "events", _events(request, lambda event: _event_closed(event) == closed))
+
+
+def page_of_events(request: Request) -> Response:
+    """``/events/pagination``: by offset, of both states unless asked otherwise; it alone says how many."""
+    asked = request.query_params
+    closed = _wants_closed(request) if "closed" in asked else None
+    found = _events(request, lambda event: closed is None or _event_closed(event) == closed)
+    given, limit = asked.get("offset", "0"), _limit(request)
+    if not given.isdecimal():
+        raise Refusal(422, "invalid offset")
+    start = int(given)
+    rows = [found[key]() for key in sorted(found)[start : start + limit]]
+    pagination = {"hasMore": start + limit < len(found), "totalResults": len(found)}
+    return answer({"data": rows, "pagination": pagination})
+
+
+def _events(
+    request: Request, fits: Callable[[Children], bool]
+) -> dict[tuple[int, str], Callable[[], dict[str, object]]]:
+    """The events that the request asks for, by their id."""
+    world, wanted = world_of(request), _wanted(request)
     ids, slugs = _ids(request, "id"), _ids(request, "slug")
     found: dict[tuple[int, str], Callable[[], dict[str, object]]] = {}
     for key, children in world.by_event.items():
         event = children[0].event
         if (
             key.startswith(Venue.POLYMARKET)
-            and _event_closed(children) == closed
+            and fits(children)
             and wanted(children[0])
             and (not ids or event.event_id in ids)
             and (not slugs or event.slug in slugs)
         ):
-            found[(len(event.event_id), event.event_id)] = lambda children=children: event_json(
-                world, children
-            )  # type: ignore[misc]
-    return _page(request, "events", found)
+            found[(len(event.event_id), event.event_id)] = partial(event_json, world, children)
+    return found
 
 
 def one_market(request: Request) -> Response:
@@ -446,6 +465,7 @@ ROUTES: Final = [
     Route("/public-search", search),
     Route("/markets/keyset", list_markets),
     Route("/events/keyset", list_events),
+    Route("/events/pagination", page_of_events),
     Route("/markets/slug/{slug}", one_market),
     Route("/markets/{id}", one_market),
     Route("/events/slug/{slug}", one_event),

@@ -16,7 +16,7 @@ from pm_pipeline.markets.clock import format_time
 from pm_pipeline.markets.event import Event
 from pm_pipeline.markets.market import Market, MarketGroup
 from pm_pipeline.markets.units import from_micro
-from pm_pipeline.sources.adapter import Listing, MarketState, Selection
+from pm_pipeline.sources.adapter import Listing, MarketState, Selection, Tally
 from pm_pipeline.sources.errors import BadRequest, PageNotArchived, SourceError, UnsupportedError
 from pm_pipeline.sources.http import HttpClient, Params
 from pm_pipeline.sources.polymarket import unread
@@ -31,6 +31,7 @@ from pm_pipeline.sources.polymarket.catalog.records import (
     to_market,
     unlisted,
 )
+from pm_pipeline.sources.polymarket.catalog.tally import count_events
 from pm_pipeline.sources.polymarket.wire import GammaEvent, GammaMarket, packed
 from pm_pipeline.sources.wire import convert
 
@@ -76,7 +77,7 @@ async def crawl(client: HttpClient, selection: Selection) -> AsyncIterator[Listi
             given.update(fresh[:left])
             left -= len(fresh[:left])
             chosen = [market for market in chosen if market.key.native_id in given]
-        if chosen:
+        if chosen or page.tally:
             yield page.of(chosen)
         if left is not None and left <= 0:
             return
@@ -103,6 +104,9 @@ async def _pages(client: HttpClient, selection: Selection) -> AsyncIterator[List
         return closed_already.get(raw.id) is None or (raw.closed and not closed_already[raw.id])
 
     for params in await _filters(client, selection, by_event=by_event):
+        counted = by_event and selection.state is MarketState.ANY
+        stated = await count_events(client, params) if counted else None
+        events: set[str] = set()
         # an event that is still open has closed markets too
         for closed in _BOTH[:1] if selection.state is MarketState.OPEN else _BOTH:
             async for page in client.pages(
@@ -119,7 +123,15 @@ async def _pages(client: HttpClient, selection: Selection) -> AsyncIterator[List
                     else await _families(client, [gamma_market(row, path) for row in page])
                 )
                 yield _listing(families, wanted)
+                events.update(f.event.id for f in families if f.event is not None)
                 closed_already.update((raw.id, raw.closed) for f in families for raw in f.children)
+        if stated is not None:
+            yield Listing([], [], [], Tally(_in_words(params), len(events), stated))
+
+
+def _in_words(filters: Params) -> str:
+    asked = [f"{name} {value}" for name, value in filters.items() if value is not None]
+    return " ".join(["events of Polymarket", *(["with", *asked] if asked else [])])
 
 
 def _family(event: GammaEvent, path: str) -> _Family:

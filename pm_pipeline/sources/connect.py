@@ -94,7 +94,6 @@ _ATTEMPTS: Final = 6
 _FEW: Final = 2
 """Attempts of a request that only asks whether somebody is there."""
 _SANDBOX_RATE: Final = 10_000
-_SANDBOX_SILENCE_S: Final = 2.0
 
 
 @asynccontextmanager
@@ -349,5 +348,4 @@ def _kalshi(source: _Source) -> KalshiAdapter:
         source.client("kalshi", auth),
         book_feed=feed,
         books_url=source.books_url(),
-        silence_s=30.0 if source.mode is SourceMode.LIVE else _SANDBOX_SILENCE_S,
     )

@@ -40,7 +40,7 @@ class KalshiAdapter(PlatformAdapter):
     period:
         minutes of a candlestick; by the life of the market unless told.
     silence_s:
-        seconds without a frame after which an order book counts as complete.
+        seconds without a frame after which a live order book is told as far as it goes, and any other fails.
     """
 
     venue = Venue.KALSHI

@@ -58,7 +58,8 @@ class BookLog:
     """Turns frames into rows of ``market_data.book_events`` for one market, keeping the book to do so.
 
     Feed it frames in the order of arrival; ``received_at`` is our clock, or ``None`` for frames that are
-    replayed, whose own stamps then count. ``lost`` says that a new snapshot must be asked for.
+    replayed, whose own stamps then count. ``lost`` says that a new snapshot must be asked for, ``begun`` that
+    there was one.
 
     A replayed snapshot without a stamp, or from before what is already written (the replay began anew), is
     held: changes go into the book unwritten until one is later than all that was written.
@@ -66,6 +67,7 @@ class BookLog:
 
     market: Market
     lost: bool = False
+    begun: bool = False
     _sid: int | None = None
     _seq: int | None = None
     _bids: dict[str, dict[Micro, Micro]] | None = None
@@ -131,7 +133,7 @@ class BookLog:
             for side in ("yes", "no")
         }
         _require_known_keys(frame.msg)
-        self.lost = False
+        self.lost, self.begun = False, True
         self._bids = sides
         ts = stamp if stamp is not None else received_at
         if ts is None or (received_at is None and ts < self._last_ts):
@@ -270,13 +272,14 @@ async def stream(
 ) -> AsyncIterator[list[Row]]:
     """The book of ``market`` from the ``orderbook_delta`` channel, in batches of rows.
 
-    Ends when the server closes the connection, or sends nothing for ``silence_s`` seconds. A gap asks for a
-    new snapshot; a connection that breaks is made again.
+    Ends when the server closes the connection, or when a live one sends nothing for ``silence_s`` seconds. A
+    gap asks for a new snapshot; a connection that breaks is made again.
 
     Raises
     ------
     SourceUnavailable
-        when the connection cannot be made, or breaks or loses frames again and again.
+        when the connection cannot be made, breaks or loses frames again and again, or falls silent before
+        the book, or before the end of a replay.
     BadResponse
         when the venue answers with an error or with frames we cannot read.
     """
@@ -369,7 +372,7 @@ class _Reader:
             try:
                 text = await socket.receive_text(timeout=self._silence_s)
             except TimeoutError:
-                return True
+                return self._rested()
             except WebSocketDisconnect as end:
                 return end.code == _NORMAL_CLOSE
             except WebSocketNetworkError:
@@ -382,6 +385,16 @@ class _Reader:
             if self._log.lost and not was_lost:
                 self._restart("frames are missing")
                 await self._send(socket, "update_subscription", self._snapshot_wanted())
+
+    def _rested(self) -> bool:
+        """A live book may rest, and that is its present end. Silence is none of a replay, nor a book."""
+        if self._log.begun and self._now() is not None:
+            return True
+        had = "did not go on to its end" if self._log.begun else "never sent the book"
+        raise SourceUnavailable(
+            f"Kalshi's order book feed {had}: nothing came for {self._silence_s:g} s. Nothing was written; "
+            "read it again"
+        )
 
     def _snapshot_wanted(self) -> Mapping[str, Any]:
         return {

@@ -279,7 +279,9 @@ def test_an_empty_book_is_read_and_an_absent_key_is_no_empty_book() -> None:
 Talk = Callable[[WebSocket, int], Coroutine[Any, Any, None]]
 
 
-def stream(talk: Talk, *, silence_s: float = 5.0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def stream(
+    talk: Talk, *, silence_s: float = 5.0, feed: BookFeed = BookFeed.REPLAY
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The rows that the adapter reads from a server that talks like this, and the commands that it got."""
     commands: list[dict[str, Any]] = []
     connections = iter(range(1000))
@@ -303,9 +305,7 @@ def stream(talk: Talk, *, silence_s: float = 5.0) -> tuple[list[dict[str, Any]],
 
     async def collect() -> list[dict[str, Any]]:
         client = client_of(ASGIWebSocketTransport(app))
-        adapter = KalshiAdapter(
-            client, book_feed=BookFeed.REPLAY, books_url="wss://books.test/ws", silence_s=silence_s
-        )
+        adapter = KalshiAdapter(client, book_feed=feed, books_url="wss://books.test/ws", silence_s=silence_s)
         async with adapter:
             return [row async for batch in adapter.get_orderbook(MARKET) for row in batch.to_pylist()]
 
@@ -343,14 +343,35 @@ def test_a_long_recording_comes_in_several_batches_and_whole() -> None:
     assert rows[-1]["size"] == 9_000_000_000
 
 
-def test_silence_ends_the_recording() -> None:
+def test_a_live_book_that_rests_is_told_as_far_as_it_goes() -> None:
     async def talk(socket: WebSocket, _: int) -> None:
         await socket.receive_text()
         await send(socket, subscribed(), snapshot(1, ts=0))
         await socket.receive_text()
 
-    rows, _ = stream(talk, silence_s=0.05)
+    rows, _ = stream(talk, silence_s=0.05, feed=BookFeed.LIVE)
     assert short(rows) == RESET
+
+
+@pytest.mark.parametrize(
+    ("feed", "frames", "words"),
+    [
+        (BookFeed.REPLAY, [subscribed(), snapshot(1, ts=0)], "did not go on to its end"),
+        (BookFeed.REPLAY, [subscribed()], "never sent the book"),
+        (BookFeed.LIVE, [subscribed()], "never sent the book"),
+        (BookFeed.LIVE, [], "never sent the book"),
+    ],
+)
+def test_silence_before_the_end_or_before_any_book_is_no_end(
+    feed: BookFeed, frames: list[dict[str, Any]], words: str
+) -> None:
+    async def talk(socket: WebSocket, _: int) -> None:
+        await socket.receive_text()
+        await send(socket, *frames)
+        await socket.receive_text()
+
+    with pytest.raises(SourceUnavailable, match=f"{words}: nothing came for 0.05 s"):
+        stream(talk, silence_s=0.05, feed=feed)
 
 
 def test_a_gap_asks_for_a_snapshot_on_the_same_connection() -> None:

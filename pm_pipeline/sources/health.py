@@ -12,7 +12,8 @@ from typing import Any, Final, NamedTuple
 
 import httpx
 import msgspec
-from httpx_ws import AsyncWebSocketSession, WebSocketNetworkError, WebSocketUpgradeError, aconnect_ws
+from httpx_ws import AsyncWebSocketSession, HTTPXWSException, WebSocketUpgradeError, aconnect_ws
+from wsproto.utilities import ProtocolError
 
 from pm_pipeline.markets.clock import DAY, HOUR, MINUTE, Nanos, format_time
 from pm_pipeline.sources.errors import BadResponse, SourceError
@@ -174,6 +175,12 @@ async def _node(sources: Sources) -> tuple[Nanos | None, str]:
     return await Node(sources.node).reach(), "last block that will not change"
 
 
+_BROKEN: Final = (TimeoutError, OSError, httpx.HTTPError, HTTPXWSException, ProtocolError)
+"""How a channel fails to give a frame."""
+
+_PATIENCE_S: Final = 5.0
+
+
 async def _channel(sources: Sources) -> tuple[Nanos | None, str]:
     """Subscribe to one token: the first frame is its book."""
     token = await _traded_token(sources)
@@ -183,9 +190,14 @@ async def _channel(sources: Sources) -> tuple[Nanos | None, str]:
         socket: AsyncWebSocketSession
         async with aconnect_ws(url, http) as socket:
             await socket.send_text(asked.decode())
-            frame = await socket.receive_text(timeout=5.0)
-    except (TimeoutError, OSError, httpx.HTTPError, WebSocketUpgradeError, WebSocketNetworkError) as error:
+            frame = await socket.receive_text(timeout=_PATIENCE_S)
+    except (WebSocketUpgradeError, *_BROKEN) as error:
         raise SourceError(f"{url}: no frame came: {type(error).__name__}") from error
+    except BaseExceptionGroup as group:  # the task group of the socket wraps what happens in it
+        broken, other = group.split(_BROKEN)
+        if other is not None or broken is None:
+            raise
+        raise SourceError(f"{url}: no frame came: {broken.exceptions[0]!r}") from group
     try:
         body = msgspec.json.decode(frame)
         first = body[0] if isinstance(body, list) else body
@@ -194,7 +206,7 @@ async def _channel(sources: Sources) -> tuple[Nanos | None, str]:
             None,
             f"a {first['event_type']} frame came at once, of {said}",
         )  # a quiet book is old, and right
-    except (msgspec.DecodeError, KeyError, TypeError, ValueError, IndexError) as error:
+    except (msgspec.DecodeError, KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         raise BadResponse(f"{url}: the first frame is not what it should be: {frame[:80]!r}") from error
 
 

@@ -52,7 +52,8 @@ def net_contracts(activity: pa.Table, outcomes: dict[str, set[str]]) -> dict[str
 def differences(activity: pa.Table, positions: pa.Table) -> Iterator[Difference]:
     """Where the position of a token is not what the activity left, by more than dust.
 
-    ``positions`` is one reading. Tokens whose activity cannot be summed are passed over.
+    ``positions`` is one reading. Tokens whose activity cannot be summed are passed over, and so are those of
+    which nothing is told where a conversion or migration may have brought them.
     """
     outcomes: dict[str, set[str]] = {}
     for rows in (activity, positions):
@@ -61,7 +62,10 @@ def differences(activity: pa.Table, positions: pa.Table) -> Iterator[Difference]
             if condition and token:
                 outcomes.setdefault(condition, set()).add(token)
     held = dict(zip(positions["token_id"].to_pylist(), positions["size"].to_pylist(), strict=True))
-    for token, amount in sorted(net_contracts(activity, outcomes).items()):
+    left = net_contracts(activity, outcomes)
+    if _UNTOLD.isdisjoint(activity["kind"].to_pylist()):
+        left = dict.fromkeys(held, 0) | left
+    for token, amount in sorted(left.items()):
         if abs(amount - held.get(token, 0)) > DUST:
             yield Difference(token, amount, held.get(token, 0))
 

@@ -113,6 +113,12 @@ def test_blocks_negotiated_off_the_book_are_left_out() -> None:
     assert made([trade(0), trade(1, 900_000, is_block=True)])[0]["high"] == 400_000
 
 
+def test_what_moved_no_contract_makes_no_price() -> None:
+    assert made([trade(0, size=0)]) == []
+    [bar] = made([trade(0), trade(1, 900_000, 0)])
+    assert (bar["high"], bar["close"], bar["trades"]) == (400_000, 400_000, 1)
+
+
 @pytest.mark.parametrize(
     ("sizes", "notional"),
     [

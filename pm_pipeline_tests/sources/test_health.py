@@ -1,15 +1,23 @@
 """Which sources are alive: every probe against the sandbox, with faults, and at later times."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
+import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from pm_pipeline.errors import UsageError
 from pm_pipeline.markets.clock import DAY, Nanos
+from pm_pipeline.sources import health as module
 from pm_pipeline.sources.connect import SourceMode, open_sources
 from pm_pipeline.sources.health import Health, Sources, Verdict, examine, needs_help
 from pm_pipeline.sources.sandbox.app import build_app
 from pm_pipeline.sources.sandbox.faults import Faults, Planned
+from pm_pipeline.sources.sandbox.serve import running_server
 from pm_pipeline_tests.small_world import load_world
 
 ALL = {
@@ -68,6 +76,64 @@ def test_a_source_that_does_not_answer_is_dead_and_says_why(fault: str, dead: se
     found = health(fault)
     assert {name for name, each in found.items() if each.verdict is Verdict.DEAD} == dead
     assert all("failed 2 times" in found[name].note for name in dead)
+
+
+async def _closes(socket: WebSocket) -> None:
+    await socket.close(1012)
+
+
+async def _says_nothing(socket: WebSocket) -> None:
+    await asyncio.sleep(0)
+
+
+async def _sends_bytes(socket: WebSocket) -> None:
+    await socket.send_bytes(b"x")
+
+
+async def _sends_an_empty_list(socket: WebSocket) -> None:
+    await socket.send_text("[]")
+
+
+async def _names_no_time(socket: WebSocket) -> None:
+    await socket.send_text('{"event_type": "book", "timestamp": "99999999999999999999"}')
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (_closes, "WebSocketDisconnect"),
+        (_says_nothing, "TimeoutError"),
+        (_sends_bytes, "WebSocketInvalidTypeReceived"),
+        (_sends_an_empty_list, "the first frame is not what it should be"),
+        (_names_no_time, "the first frame is not what it should be"),
+    ],
+)
+def test_a_channel_that_misbehaves_is_dead_and_never_an_exception(
+    answer: Callable[[WebSocket], Awaitable[None]], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a real port: the task group of the socket wraps every error."""
+    monkeypatch.setattr(module, "_PATIENCE_S", 0.2)
+
+    async def serve(socket: WebSocket) -> None:
+        await socket.accept()
+        await socket.receive_text()
+        await answer(socket)
+        with suppress(WebSocketDisconnect):
+            await socket.receive_text()
+
+    async def run(url: str) -> list[Health]:
+        async with (
+            open_sources(SourceMode.SANDBOX, sandbox_app=build_app(load_world())) as sources,
+            httpx.AsyncClient(trust_env=False) as http,
+        ):
+            channel = http, url.replace("http", "ws") + "/ws"
+            return await examine(Sources(sources.clients, sources.node, channel), load_world().now)
+
+    with running_server(Starlette(routes=[WebSocketRoute("/ws", serve)])) as url:
+        found = {each.source: each for each in asyncio.run(run(url))}
+    assert found["polymarket websocket"].verdict is Verdict.DEAD
+    assert reason in found["polymarket websocket"].note
+    assert found["polymarket clob"].verdict is Verdict.ALIVE
 
 
 def test_a_node_without_an_address_is_unset_and_says_which_setting_names_it() -> None:

@@ -151,24 +151,39 @@ def test_a_wallets_partition_is_right_or_keeps_its_former_rows_with_the_reason(
 def test_what_a_shortened_answer_hides_the_other_answer_tells(tmp_path: Path) -> None:
     lake = lake_at(tmp_path)
     asyncio.run(read(lake, POSITIONS))
-    for fault in (Fault.STALE, Fault.DUPLICATE_ROWS):
-        faults = Faults(plan=(Planned(fault, PATHS[ACTIVITY], 1, 1),))
-        lake.delete(ACTIVITY, MAKER)
-        assert asyncio.run(read(lake, ACTIVITY, faults)).error is None
-        assert list(differences(lake.read(ACTIVITY, MAKER), lake.read(POSITIONS, MAKER)))
-    lake.delete(ACTIVITY, MAKER)
     asyncio.run(read(lake, ACTIVITY))
-    assert list(differences(lake.read(ACTIVITY, MAKER), lake.read(POSITIONS, MAKER))) == []
+    acts, held_now = lake.read(ACTIVITY, MAKER), lake.read(POSITIONS, MAKER)
+    assert list(differences(acts, held_now)) == []
+    assert list(differences(acts.slice(0, acts.num_rows // 2), held_now))
+    assert list(differences(acts.slice(0, 0), held_now))
+
+
+@pytest.mark.parametrize("fault", [Fault.STALE, Fault.DUPLICATE_ROWS])
+def test_activity_that_is_short_or_told_twice_is_noticed_however_long_that_lasts(
+    fault: Fault, tmp_path: Path
+) -> None:
+    """A duplicate that is stored once would make every right answer look shorter, and be refused for ever."""
+    lake = lake_at(tmp_path)
+    assert asyncio.run(read(lake, ACTIVITY)).error is None
+    truth = held(lake, ACTIVITY, MAKER)
+    for nth, times in ((1, 1), (2, 1), (3, 1), (1, 1_000_000)):
+        faults = Faults(plan=(Planned(fault, PATHS[ACTIVITY], nth, times),))
+        outcome = asyncio.run(read(lake, ACTIVITY, faults))
+        assert outcome.error is not None or times == 1
+        assert held(lake, ACTIVITY, MAKER) == truth
 
 
 def test_a_shorter_history_is_refused_and_the_former_one_stays(tmp_path: Path) -> None:
     lake = lake_at(tmp_path)
-    assert asyncio.run(read(lake, ACTIVITY)).error is None
-    before = held(lake, ACTIVITY, MAKER)
-    outcome = asyncio.run(read(lake, ACTIVITY, Faults(plan=(Planned(Fault.STALE, PATHS[ACTIVITY], 1, 1),))))
-    assert "already in the lake" in str(outcome.error)
-    assert held(lake, ACTIVITY, MAKER) == before
-    assert read_coverage(lake, ACTIVITY, MAKER)[0].status is CoverageStatus.FAILED
+    rows = [act(timestamp=1783862192 + n) for n in range(3)]
+    outcomes = [
+        attempt(wallet_server({"/v2/activity": told}), partial(activity_within, lake, Reach.ALL))
+        for told in (rows, rows[:2])
+    ]
+    assert [outcome.error is None for outcome in outcomes] == [True, False]
+    assert "already in the lake" in str(outcomes[1].error)
+    assert lake.read(ACTIVITY, WALLET).num_rows == 3
+    assert read_coverage(lake, ACTIVITY, WALLET)[0].status is CoverageStatus.FAILED
 
 
 # answers made by hand

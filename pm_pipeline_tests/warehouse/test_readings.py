@@ -189,5 +189,14 @@ def test_a_difference_beyond_dust_is_told_with_both_values() -> None:
     assert list(differences(acts({"size": 4_100_000}), held)) == []
     (found,) = differences(acts({"size": 4_100_001}), held)
     assert str(found) == "token 1…: 4.100001 by activity, 4.000000 by position"
-    (gone,) = differences(acts({"size": 4_000_000, "token_id": "2"}), held)
+    untold, gone = differences(acts({"size": 4_000_000, "token_id": "2"}), held)
+    assert (untold.by_activity, untold.by_position) == (0, 4_000_000)
     assert (gone.by_activity, gone.by_position) == (4_000_000, 0)
+
+
+def test_a_position_of_which_no_activity_tells_is_a_difference_unless_a_conversion_may_have_made_it() -> None:
+    held = rows_of(POSITIONS, [{"ts": T, "known_at": T, "size": 4_000_000}])
+    (found,) = differences(acts(), held)
+    assert str(found) == "token 1…: 0.000000 by activity, 4.000000 by position"
+    elsewhere = {"kind": "conversion", "condition_id": "0x" + "cd" * 32, "token_id": None, "side": None}
+    assert list(differences(acts(elsewhere), held)) == []

@@ -34,7 +34,7 @@ def add_trades(prints: Prints, buy: int, period: int, now: Ints, made: Ints, out
     """
     room = len(out) // len(now)
     for row in range(len(prints.times)):
-        if prints.block[row]:
+        if prints.block[row] or prints.size[row] == 0:
             continue
         ts, price, size, outcome = prints.times[row], prints.price[row], prints.size[row], prints.outcome[row]
         at = outcome * FIELDS

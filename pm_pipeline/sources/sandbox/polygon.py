@@ -32,6 +32,8 @@ FREEZE_SECOND: Final = 1_777_374_040
 GENESIS: Final = FREEZE_SECOND - FREEZE_BLOCK
 """Unix second of block 0."""
 
+CHAIN: Final = 137
+
 MOST_LOGS: Final = 10_000
 """More logs than these are refused in one answer, as nodes do."""
 
@@ -257,7 +259,7 @@ class _Failed(Exception):  # noqa: N818 - an answer
 
 
 async def rpc(request: Request) -> Response:
-    """JSON-RPC: ``eth_blockNumber``, ``eth_getBlockByNumber``, ``eth_getLogs``."""
+    """JSON-RPC: ``eth_chainId``, ``eth_blockNumber``, ``eth_getBlockByNumber``, ``eth_getLogs``."""
     try:
         asked = msgspec.json.decode(await request.body(), type=dict[str, Any])
     except msgspec.DecodeError as error:
@@ -272,6 +274,8 @@ async def rpc(request: Request) -> Response:
 
 def _call(world: World, method: Any, params: list[Any]) -> Any:
     newest = seconds(world.now) - GENESIS
+    if method == "eth_chainId":
+        return hex(CHAIN)
     if method == "eth_blockNumber":
         return hex(newest)
     try:

@@ -112,6 +112,7 @@ def test_a_bad_call_is_an_error_of_the_protocol(
 def test_a_block_of_the_future_is_null_and_too_many_logs_are_refused(
     chain: AppClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert int(rpc(chain, "eth_chainId"), 16) == 137
     head = int(rpc(chain, "eth_blockNumber"), 16)
     assert rpc(chain, "eth_getBlockByNumber", hex(head + 1), False) is None
     monkeypatch.setattr(polygon, "MOST_LOGS", 10)

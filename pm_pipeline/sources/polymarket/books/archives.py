@@ -7,6 +7,7 @@ by the names of the columns that are missing.
 import gzip
 import io
 import re
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,6 +49,8 @@ _NAMES: Final = ("*.parquet", "*.jsonl", "*.jsonl.gz", "*.jsonl.zst")
 _MESSAGE: Final = ("asset_id", "timestamp", "timestamp_received", "event_type")
 _TEXTS: Final = frozenset({"event_type", "bids", "asks", "side", "update_type", "data"})
 _LARGEST_LINE: Final = 64 << 20
+_SILENT: Final = frozenset({"last_trade_price", "best_bid_ask", "new_market", "market_resolved"})
+"""Types of events that say nothing of a book; see :mod:`~pm_pipeline.sources.polymarket.books.frames`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +191,8 @@ def _typed(batch: pa.RecordBatch, books: Books) -> Iterator[tuple[Event, Nanos]]
                 yield BookFrame(token, stamp, _levels(row["bids"]), _levels(row["asks"])), at
             elif kind == "tick_size_change":
                 yield TickSizeChange(token, stamp, row["new_tick_size"]), at
+            elif kind != "price_change" and kind not in _SILENT:
+                raise BadResponse(f"PMXT: event_type {kind!r} of {token} at {ts} is unknown")
 
 
 class _Payload(msgspec.Struct):
@@ -223,6 +228,8 @@ def _packed(batch: pa.RecordBatch, books: Books) -> Iterator[tuple[Event, Nanos]
                 )
             change = Change(payload.token_id, price, size, side.upper())
             yield PriceChange(stamp, [change]), at
+        else:
+            raise BadResponse(f"PMXT: update_type {row['update_type']!r} of {payload.token_id} is unknown")
 
 
 LAYOUTS: Final = (
@@ -322,6 +329,34 @@ def _is_ours(first: bytes) -> bool:
     return True
 
 
+class _Unpacked(io.RawIOBase):
+    """What a file of Zstandard frames holds. One that is cut is an error, which the library's own reader does
+    not notice."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._reader: Any = None
+        self._rest = self._held = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._held:
+            block, self._rest = self._rest or self._file.read(_BATCH), b""
+            if not block:
+                if self._reader is not None:
+                    raise EOFError("it is cut within a Zstandard frame")
+                return 0
+            self._reader = self._reader or zstandard.ZstdDecompressor().decompressobj()
+            self._held = self._reader.decompress(block)
+            if self._reader.eof:
+                self._rest, self._reader = self._reader.unused_data, None
+        count = min(len(buffer), len(self._held))
+        buffer[:count], self._held = self._held[:count], self._held[count:]
+        return count
+
+
 @contextmanager
 def _lines(path: Path) -> Iterator[Iterator[bytes]]:
     try:
@@ -330,8 +365,7 @@ def _lines(path: Path) -> Iterator[Iterator[bytes]]:
             if path.suffix == ".gz":
                 file = gzip.GzipFile(fileobj=raw)
             elif path.suffix == ".zst":
-                reader = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
-                file = io.BufferedReader(reader)
+                file = io.BufferedReader(_Unpacked(raw))
             yield iter(lambda: file.readline(_LARGEST_LINE), b"")
-    except (OSError, EOFError, zstandard.ZstdError) as error:
+    except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
         raise StorageError(f"{path} cannot be read to its end ({error}); nothing was imported") from error

@@ -5,7 +5,7 @@ that cannot be read or comes late, new ticks) is a gap: nothing is believed unti
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -122,8 +122,9 @@ class Row(NamedTuple):
 class TokenLog:
     """The log of one token's book while frames go by. ``known``: a whole book came, and no gap since.
 
-    It keeps no book: sizes on the wire are absolute. A message that is exactly like one of the same
-    millisecond is dropped, since setting a level anew would refresh what was taken of it. ``received_at`` is
+    It keeps no book: sizes on the wire are absolute. A message that is exactly like the one before it, its
+    millisecond too, is dropped, since setting a level anew would refresh what was taken of it; one that comes
+    again after another counts, for the last word on a level is the venue's. ``received_at`` is
     ``None`` in recordings that do not say it; the venue's own time then counts.
     """
 
@@ -131,7 +132,7 @@ class TokenLog:
     ts: Nanos = 0
     known_at: Nanos = 0
     seq: int = -1
-    _seen: set[Any] = field(default_factory=set)
+    _last: object = None
 
     def book(
         self, bids: Iterable[BookLevel], asks: Iterable[BookLevel], ts: Nanos, received_at: Nanos | None
@@ -144,8 +145,8 @@ class TokenLog:
         )
         if len({level[:2] for level in levels}) < len(levels):
             raise BadResponse(f"{_ENDPOINT}: a side names a price twice")
-        if late := self._late(ts, received_at):
-            return late
+        if ts < self.ts:  # came after something later: nobody can tell what it still means
+            return self.lost(received_at)
         if self._is_repeated(ts, levels):
             return []
         self.known = True
@@ -163,8 +164,8 @@ class TokenLog:
             )
             for change in changes
         )
-        if late := self._late(ts, received_at):
-            return late
+        if ts < self.ts:  # came after something later: nobody can tell what it still means
+            return self.lost(received_at)
         if not self.known or not levels or self._is_repeated(ts, levels):
             return []
         seq = self._next(ts, received_at)
@@ -175,7 +176,7 @@ class TokenLog:
         if not self.known:
             return []
         self.known = False
-        self._seen.clear()
+        self._last = None
         return [Row(self.ts, self._learn(self.ts, received_at), self._number(), "gap")]
 
     def state(self) -> list[int]:
@@ -188,17 +189,9 @@ class TokenLog:
         known, ts, known_at, seq = state
         return cls(bool(known), ts, known_at, seq)
 
-    def _late(self, ts: Nanos, received_at: Nanos | None) -> list[Row]:
-        """What came after something later makes the book unsound: nobody can tell what it still means."""
-        return self.lost(received_at) if ts < self.ts else []
-
-    def _is_repeated(self, ts: Nanos, mark: Any) -> bool:
-        if ts > self.ts:
-            self._seen.clear()
-        elif mark in self._seen:
-            return True
-        self._seen.add(mark)
-        return False
+    def _is_repeated(self, ts: Nanos, levels: Any) -> bool:
+        before, self._last = self._last, (ts, levels)
+        return before == self._last
 
     def _next(self, ts: Nanos, received_at: Nanos | None) -> int:
         self._learn(ts, received_at)

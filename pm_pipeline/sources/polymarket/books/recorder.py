@@ -22,6 +22,7 @@ from httpx_ws import (
     WebSocketUpgradeError,
     aconnect_ws,
 )
+from wsproto.utilities import ProtocolError
 
 from pm_pipeline.errors import UsageError
 from pm_pipeline.markets.clock import Nanos
@@ -36,7 +37,8 @@ MOST_TOKENS: Final = 500
 LOCK: Final = "recorder"
 _LARGEST_FRAME: Final = 16 << 20
 _LONGEST_TRY_S: Final = 20.0
-_BROKEN: Final = (httpx.TransportError, HTTPXWSException)
+_BROKEN: Final = (httpx.TransportError, HTTPXWSException, ProtocolError)
+"""How a connection breaks; ``ProtocolError``: something was sent after the venue had begun to close."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

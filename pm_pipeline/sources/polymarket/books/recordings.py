@@ -15,7 +15,7 @@ from pm_pipeline.sources.errors import BadResponse
 from pm_pipeline.sources.polymarket.books.frames import parse
 from pm_pipeline.sources.polymarket.books.ingest import Books, Taken
 from pm_pipeline.sources.polymarket.books.recorder import the_only_recorder
-from pm_pipeline.sources.polymarket.books.segments import Line, read_segment, segments
+from pm_pipeline.sources.polymarket.books.segments import Line, end_of, read_segment, segments
 from pm_pipeline.warehouse.files import atomic_write, storing
 from pm_pipeline.warehouse.lake import Lake
 
@@ -45,11 +45,16 @@ class Reported:
 
 
 class LineReader:
-    """Applies the lines of a recording to books, and keeps in mind who is connected to what."""
+    """Applies the lines of a recording to books, and keeps in mind who is connected to what.
+
+    ``ended`` is where the segment before ended, see :func:`~.segments.end_of`. A segment that continues
+    anything else follows frames that are missing, or another recorder: all books are lost.
+    """
 
     def __init__(self, books: Books, connections: dict[int, list[str]] | None = None) -> None:
         self._books = books
         self.connections = dict(connections or {})
+        self.ended = ""
         self.frames = 0
         self.unknown: set[str] = set()
 
@@ -64,6 +69,10 @@ class LineReader:
                 return
             for event in events:
                 self._books.apply(event, line.at)
+        elif line.what == "begin":
+            if not line.text or line.text != self.ended:
+                self.connections.clear()
+                self._books.lost_all(line.at)
         elif line.what == "open":
             if line.connection not in self.connections:
                 self._forget(line.tokens)
@@ -102,10 +111,11 @@ def read_recording(
         for path in segments(root):
             if path.name < place.segment:
                 continue
+            lines.ended = end_of(segment, byte)
             for line, end in read_segment(path, place.byte if path.name == place.segment else 0):
                 lines.apply(line)
                 segment, byte, last = path.name, end, line.at
-        if not running:
+        if not (running or _is_running(root)):  # nor did one begin meanwhile
             books.lost_all(last or None)
         taken = books.write(SOURCE, Seam.CONTINUOUS, now)
         logs = {token: log.state() for token, log in books.logs.items()}

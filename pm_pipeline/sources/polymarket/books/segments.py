@@ -8,6 +8,7 @@ it.
 import asyncio
 import errno
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,9 +30,13 @@ MOST_HELD: Final = 16 << 20
 
 _BLOCK: Final = 1 << 20
 
-Happening: TypeAlias = Literal["frame", "open", "lost", "stop"]
-"""``frame``: the venue sent ``text``. ``open``: a connection follows ``tokens`` from now on. ``lost``: it
-does not any more, for the reason in ``text``. ``stop``: the recorder ended in order."""
+_NAME: Final = re.compile(r"(\d{8}T\d{6})\.(\d{9})Z")
+
+Happening: TypeAlias = Literal["begin", "frame", "open", "lost", "stop"]
+"""``begin``: a segment begins; ``text`` names the one that it continues and the byte at which that ended, and
+is empty where a recorder began. ``frame``: the venue sent ``text``. ``open``: a connection follows ``tokens``
+from now on. ``lost``: it does not any more, for the reason in ``text``. ``stop``: the recorder ended in
+order."""
 
 
 class Line(msgspec.Struct, omit_defaults=True):
@@ -79,6 +84,7 @@ class SegmentWriter:
         self._frames = self._bytes = 0
         self._writing: asyncio.Task[None] | None = None
         self._descriptor: int | None = None
+        self._former = ""
         self._size = 0
         self._opened = 0
         self._room = asyncio.Event()
@@ -136,16 +142,19 @@ class SegmentWriter:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+            self._former = "" if self.path is None else end_of(self.path.name, self._size)
 
     def _append(self, lines: Sequence[bytes], carried: Sequence[Line]) -> None:
         now = self._clock()
         if self._descriptor is not None and (
-            self._size >= self._rotation.bytes or now - self._opened >= self._rotation.seconds * SECOND
+            self._size >= self._rotation.bytes
+            or not 0 <= now - self._opened < self._rotation.seconds * SECOND  # also a clock that was set back
         ):
             self.close()
         if self._descriptor is None:
             self._open(now)
-            lines = [*(msgspec.json.encode(line) + b"\n" for line in carried), *lines]
+            first = Line(now, 0, "begin", self._former)
+            lines = [*(msgspec.json.encode(line) + b"\n" for line in (first, *carried)), *lines]
         assert self.path is not None
         assert self._descriptor is not None
         data = zstandard.ZstdCompressor(level=3, write_checksum=True).compress(b"".join(lines))
@@ -162,8 +171,9 @@ class SegmentWriter:
         self.written += len(data)
 
     def _open(self, now: Nanos) -> None:
-        moment = datetime.fromtimestamp(now // SECOND, UTC)
-        name = f"{moment:%Y%m%dT%H%M%S}.{now % SECOND:09d}Z{SUFFIX}"
+        stamp = max([now, *(_stamp_of(path.name) + 1 for path in segments(self._root)[-1:])])
+        moment = datetime.fromtimestamp(stamp // SECOND, UTC)
+        name = f"{moment:%Y%m%dT%H%M%S}.{stamp % SECOND:09d}Z{SUFFIX}"
         self.path = self._root / f"{moment:%Y-%m-%d}" / name
         with storing(self.path):
             make_folder(self.path.parent)
@@ -176,8 +186,22 @@ class SegmentWriter:
 
 
 def segments(root: Path) -> list[Path]:
-    """The segments under ``root`` in the order in which they were written."""
+    """The segments under ``root`` in the order in which they were written, which is that of their names."""
     return sorted(root.glob(f"*/*{SUFFIX}"), key=lambda path: path.name)
+
+
+def end_of(name: str, size: int) -> str:
+    """How the segment that follows names the one before it; one that is missing or shorter is noticed."""
+    return f"{name} {size}"
+
+
+def _stamp_of(name: str) -> Nanos:
+    """The nanoseconds in the name of a segment; a later one is named later, whatever the clock says."""
+    found = _NAME.match(name)
+    if found is None:
+        return 0
+    moment = datetime.strptime(found[1], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+    return int(moment.timestamp()) * SECOND + int(found[2])
 
 
 def read_segment(path: Path, start: int = 0) -> Iterator[tuple[Line, int]]:
@@ -197,8 +221,8 @@ def read_segment(path: Path, start: int = 0) -> Iterator[tuple[Line, int]]:
                 yield decoder.decode(text), end
             except (msgspec.DecodeError, UnicodeError) as error:
                 raise DamagedSegmentError(
-                    f"{path} holds a line that no recorder wrote ({error}); move the file away to go on "
-                    "without it"
+                    f"{path} holds a line that no recorder wrote ({error}); move the file away, and what it "
+                    "held becomes a gap"
                 ) from error
 
 
@@ -227,7 +251,8 @@ def _whole_frames(path: Path, start: int) -> Iterator[tuple[bytes, int]]:
                     parts.append(reader.decompress(block))
                 except zstandard.ZstdError as error:
                     raise DamagedSegmentError(
-                        f"{path} is damaged at byte {place} ({error}); move it away to go on without it"
+                        f"{path} is damaged at byte {place} ({error}); `truncate -s {place}` keeps what "
+                        "stands before it, and the rest becomes a gap"
                     ) from error
             rest = reader.unused_data
             place += read - len(rest)

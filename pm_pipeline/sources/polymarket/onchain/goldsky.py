@@ -16,7 +16,7 @@ from gql.transport import AsyncTransport
 from gql.transport.exceptions import TransportQueryError
 from graphql import ExecutionResult, GraphQLError
 
-from pm_pipeline.markets.clock import SECOND, Nanos
+from pm_pipeline.markets.clock import SECOND, Nanos, format_time
 from pm_pipeline.markets.market import Market
 from pm_pipeline.sources.adapter import Window
 from pm_pipeline.sources.errors import BadResponse, RepeatedCursor, SourceError
@@ -229,7 +229,7 @@ class Subgraph:
         trouble: SourceError | None = None
         for _ in range(TRIES):
             page = await self._ask(window, tokens, bought, sold)
-            trouble = _trouble(page.bought, bought) or _trouble(page.sold, sold)
+            trouble = _trouble(page.bought, bought) or _trouble(page.sold, sold) or _short(page, window)
             if trouble is not None:
                 continue
             if len(page.bought) == len(page.sold) == PAGE:
@@ -267,6 +267,16 @@ def _time_of(block: _Block) -> Nanos:
     if block.number == FROZEN_BLOCK:
         return FROZEN_AT
     raise BadResponse(f"_meta: the subgraph does not say the time of its last block, {block.number}")
+
+
+def _short(page: _Page, window: Window) -> SourceError | None:
+    """What is wrong with a page of a replica that has not indexed all of the window."""
+    if window.end - SECOND <= page.reach.at:
+        return None
+    return BadResponse(
+        f"{_WHERE}: this answer knows the chain to block {page.reach.block}, {format_time(page.reach.at)}, "
+        f"and was asked for what goes to {format_time(window.end)}"
+    )
 
 
 def _trouble(rows: list[Fill], after: str) -> SourceError | None:

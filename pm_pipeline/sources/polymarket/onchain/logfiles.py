@@ -4,7 +4,9 @@ A file may hold any logs of the chain; those of the exchanges are picked. It mus
 """
 
 import gzip
+import zlib
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -115,6 +117,7 @@ def logs_of(file: Path) -> Iterator[Log]:
     except (
         OSError,
         EOFError,
+        zlib.error,
         pa.ArrowException,
         msgspec.DecodeError,
         UnicodeDecodeError,
@@ -162,7 +165,9 @@ def _hexadecimal(value: Any, column: str) -> str:
 
 
 def _number(value: Any, column: str) -> str:
-    if hasattr(value, "timestamp"):
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise LogFileError(f"column {column} holds times without a zone; write them as UTC")
         value = int(value.timestamp())
     if isinstance(value, int) and value >= 0:
         return hex(value)

@@ -29,6 +29,9 @@ from pm_pipeline.sources.polymarket.onchain.chain import (
 from pm_pipeline.sources.polymarket.onchain.fills import EXCHANGES, Events
 from pm_pipeline.sources.wire import convert
 
+CHAIN: Final = 137
+"""Polygon's number. On any other chain there are no fills, which would look like markets without a trade."""
+
 FIRST_BLOCK: Final = 33_605_403
 """Where the first exchange was deployed."""
 
@@ -43,7 +46,7 @@ _FEW: Final = 2_000
 """Fewer logs than these in a window let the next one be longer."""
 
 _TOO_MANY: Final = re.compile(
-    r"too (many|large|big|wide)|more than \d+|exceed|limit|block range|range is|response size|time(d )?out",
+    r"too (many|large|big|wide)|more than \d+|exceed|limit|\branges?\b|response size|time(d )?out",
     re.I,
 )
 _THROTTLED: Final = re.compile(r"\brate\b|per second|capacity|quota|credits|too many requests", re.I)
@@ -73,9 +76,16 @@ class Node:
     def __init__(self, client: HttpClient) -> None:
         self._client = client
         self._times: dict[int, int] = {}
+        self._chain: int | None = None
 
     async def head(self) -> int:
-        """The last block that will not change any more."""
+        """The last block that will not change any more. Raises :class:`BadResponse` for another chain."""
+        if self._chain is None:
+            self._chain = self._number(await self._call("eth_chainId"))
+        if self._chain != CHAIN:
+            raise BadResponse(
+                f"eth_chainId: the node is of chain {self._chain}, not Polygon ({CHAIN}); set PM_POLYGON_RPC"
+            )
         return max(self._number(await self._call("eth_blockNumber")) - CONFIRMATIONS, 0)
 
     async def time_of(self, block: int) -> int:
@@ -224,4 +234,4 @@ class Node:
         raise BadResponse(said)
 
     def _number(self, answer: Any) -> int:
-        return quantity(convert(answer, str, "eth_blockNumber"), "number")
+        return quantity(convert(answer, str, "a number"), "number")

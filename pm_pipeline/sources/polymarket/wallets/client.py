@@ -12,7 +12,7 @@ from typing import Final
 import pyarrow as pa
 
 from pm_pipeline.markets.addresses import parse_address
-from pm_pipeline.markets.clock import Nanos
+from pm_pipeline.markets.clock import MINUTE, Nanos
 from pm_pipeline.markets.market import Market
 from pm_pipeline.markets.units import Micro
 from pm_pipeline.sources.adapter import Position
@@ -47,7 +47,7 @@ from pm_pipeline.sources.polymarket.wallets.rows import (
     stored_transfers,
     wallet_of,
 )
-from pm_pipeline.sources.wire import size
+from pm_pipeline.sources.wire import size, unix_seconds
 from pm_pipeline.warehouse.leaders import Period, RankedBy
 from pm_pipeline.warehouse.readings import ACTIVITY
 from pm_pipeline.warehouse.schema import table
@@ -58,6 +58,11 @@ MOST_HOLDERS: Final = 1000
 _ASKED: Final = (PositionStatus.OPEN, PositionStatus.CLOSED)
 """Together these are all positions: what is held after the end is listed as open too."""
 
+SETTLED_AFTER: Final[Nanos] = MINUTE
+"""Activity is taken at this age: the feed is cached for a quarter of a minute, so that younger acts may be in
+one reading and not in the next."""
+
+_READINGS: Final = 4
 _PAGE: Final = 500
 _LEADERS_PAGE: Final = 100
 
@@ -75,6 +80,20 @@ class Activity:
 
     rows: pa.Table
     combos: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Feed:
+    """One reading of a listing of activity: its rows, how many came in all, and of which types."""
+
+    rows: pa.Table
+    combos: int
+    came: int
+    types: set[ActivityType]
+
+    def tells_as(self, other: "_Feed") -> bool:
+        """Whether another reading told the same."""
+        return self.combos == other.combos and self.rows.equals(other.rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,40 +181,76 @@ class WalletReader:
         """Everything that ``wallet`` did, from the first day; stamped as read at ``now``.
 
         The feed does not show transfers and tips unasked, so they are asked for by name, unless it showed
-        them after all. With :attr:`Reach.TRADING` those in ``former`` stay as they are.
+        them after all. With :attr:`Reach.TRADING` those in ``former`` stay as they are. What is younger than
+        :data:`SETTLED_AFTER` is left to the next reading.
         """
-        parts: list[pa.Table] = []
-        combos, shown, kinds = 0, set[ActivityType](), set[str]()
-        for named in (False, True) if reach is Reach.ALL else (False,):
-            wanted = [kind for kind in TRANSFERS if kind not in shown] if named else []
-            if named and not wanted:
-                continue
-            params: Params = {
-                "user": wallet,
-                "type": ",".join(wanted) or None,
-                "exclude_deposits_withdrawals": "false" if named else None,
-                "start": 1,
-                "limit": _PAGE,
-            }
-            async for page in pages(self._client, ACTIVITIES, params):
-                rows = []
-                for raw in page:
-                    row = record(raw, ActivityRow, ACTIVITIES)
-                    require_asked(row.proxy_wallet, wallet, ACTIVITIES)
-                    told = activity_type(row.type)
-                    if named and told not in wanted:
-                        raise BadResponse(f"{ACTIVITIES}: asked for {params['type']}, got {told}")
-                    shown.add(told)
-                    if is_combo(row.condition_id or None, ACTIVITIES):
-                        combos += 1
-                    else:
-                        rows.append(activity_row(row, told, wallet, ids))
-                kinds.update(each["kind"] for each in rows)
-                parts.append(as_table(ACTIVITY, rows, ingested_at=now, ordinal=0))
-        if former is not None and reach is Reach.TRADING:
-            parts.append(stored_transfers(former, kinds))
-        rows_ = pa.concat_tables(parts) if parts else table(ACTIVITY).arrow.empty_table()
-        return Activity(numbered(rows_), combos)
+        trading = await self._agreed(wallet, ids, now, ())
+        parts, combos, kinds = [trading.rows], trading.combos, trading.types
+        hidden = [kind for kind in TRANSFERS if kind not in kinds]
+        if reach is Reach.ALL and hidden:
+            transfers = await self._agreed(wallet, ids, now, hidden)
+            parts.append(transfers.rows)
+            combos += transfers.combos
+        elif reach is Reach.TRADING and former is not None:
+            parts.append(stored_transfers(former, set(trading.rows["kind"].to_pylist())))
+        return Activity(numbered(pa.concat_tables(parts)), combos)
+
+    async def _agreed(
+        self, wallet: str, ids: MarketIds, now: Nanos, kinds: Sequence[ActivityType]
+    ) -> "_Feed":
+        """A listing of activity that two readings tell alike, in pages of another length.
+
+        Rows bear no number and may be alike by right, so one reading cannot tell a page that repeats or lacks
+        a row from the truth.
+        """
+        earlier: list[_Feed] = []
+        for number in range(_READINGS):
+            limit, most = _PAGE - 7 * number, max((feed.came for feed in earlier), default=0)
+            if most > number + 1:  # so that there is a border of pages to compare
+                limit = min(limit, most - number)
+            feed = await self._feed(wallet, ids, now, kinds, limit)
+            if any(feed.tells_as(other) for other in earlier):
+                return feed
+            earlier.append(feed)
+        counts = ", ".join(str(feed.rows.num_rows) for feed in earlier)
+        raise BadResponse(
+            f"{ACTIVITIES}: no two of {_READINGS} readings of {wallet} tell the same ({counts} rows); "
+            "nothing was written. Try again later"
+        )
+
+    async def _feed(
+        self, wallet: str, ids: MarketIds, now: Nanos, kinds: Sequence[ActivityType], limit: int
+    ) -> "_Feed":
+        """One reading of what the feed shows unasked, or of some kinds asked for by name."""
+        parts: list[pa.Table] = [table(ACTIVITY).arrow.empty_table()]
+        combos, came, types = 0, 0, set[ActivityType]()
+        params: Params = {
+            "user": wallet,
+            "type": ",".join(kinds) or None,
+            "exclude_deposits_withdrawals": "false" if kinds else None,
+            "start": 1,
+            "limit": limit,
+        }
+        async for page in pages(self._client, ACTIVITIES, params):
+            if len(page) > limit:
+                raise BadResponse(f"{ACTIVITIES}: asked for {limit} rows a page, got {len(page)}")
+            came += len(page)
+            rows = []
+            for raw in page:
+                row = record(raw, ActivityRow, ACTIVITIES)
+                require_asked(row.proxy_wallet, wallet, ACTIVITIES)
+                told = activity_type(row.type)
+                if kinds and told not in kinds:
+                    raise BadResponse(f"{ACTIVITIES}: asked for {params['type']}, got {told}")
+                if unix_seconds(row.timestamp, ACTIVITIES, "timestamp") > now - SETTLED_AFTER:
+                    continue
+                types.add(told)
+                if is_combo(row.condition_id or None, ACTIVITIES):
+                    combos += 1
+                else:
+                    rows.append(activity_row(row, told, wallet, ids))
+            parts.append(as_table(ACTIVITY, rows, ingested_at=now, ordinal=0))
+        return _Feed(numbered(pa.concat_tables(parts)), combos, came, types)
 
     async def holders(self, market: Market) -> Holders:
         """The holders of each outcome of ``market``, largest first.

@@ -335,6 +335,83 @@ def test_an_hour_is_read_off_a_name(name: str, text: str | None) -> None:
     assert (None if found is None else format_time(found)) == text
 
 
+LINES = b"".join(
+    json.dumps(frame).encode() + b"\n"
+    for frame in (
+        book(1, token=TOKEN),
+        *(change(n, f"BUY0.4x{n * 37 % 1000}", token=TOKEN) for n in range(2, 900)),
+    )
+)
+PACKED = {
+    ".gz": gzip.compress(LINES),
+    ".zst": b"".join(zstandard.compress(LINES[at : at + 9000]) for at in range(0, len(LINES), 9000)),
+}
+
+
+@pytest.mark.parametrize("suffix", PACKED)
+@pytest.mark.parametrize("damage", ["none", "half", "last byte", "a block"])
+def test_a_file_that_is_cut_or_damaged_imports_nothing(suffix: str, damage: str, tmp_path: Path) -> None:
+    whole = PACKED[suffix]
+    spoiled = {
+        "none": whole,
+        "half": whole[: len(whole) // 2],
+        "last byte": whole[:-1],
+        "a block": whole[:40] + bytes(byte ^ 0xFF for byte in whole[40:60]) + whole[60:],
+    }[damage]
+    path = tmp_path / f"x.jsonl{suffix}"
+    path.write_bytes(spoiled)
+    if damage == "none":
+        lake, imported = bring(tmp_path, path)
+        assert (imported.messages, lake.read(BOOKS, KEY).num_rows) == (899, 3 + 898 + 1)
+        return
+    with pytest.raises(StorageError, match=r"cannot be read to its end .*; nothing was imported"):
+        bring(tmp_path, path)
+    assert not Lake(tmp_path / "lake").exists(BOOKS, KEY)
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_a_stamp_means_the_same_in_every_unit(unit: str, tmp_path: Path) -> None:
+    rows = pa.Table.from_pylist([typed_book(1), {**typed_change(3), "timestamp_received": at(4)}], V2)
+    for name in ("timestamp", "timestamp_received"):
+        place = rows.schema.get_field_index(name)
+        rows = rows.set_column(place, name, rows[name].cast(pa.timestamp(unit, "UTC"), safe=False))
+    pq.write_table(rows, tmp_path / "x.parquet")
+    lake, _ = bring(tmp_path, tmp_path / "x.parquet")
+    last = lake.read(BOOKS, KEY).to_pylist()[4]
+    assert (last["ts"], last["known_at"], last["size"]) == (at(3), at(4), 5_000_000)
+
+
+@pytest.mark.parametrize("again", ["the same file", "an overlapping one"])
+def test_hours_that_overlap_tell_each_message_once(again: str, tmp_path: Path) -> None:
+    first = hour(tmp_path, 12, typed_book(1), typed_change(2), typed_change(3))
+    (tmp_path / "other").mkdir()
+    second = hour(tmp_path / "other", 12, typed_book(2), typed_change(3), typed_change(4), typed_book(5))
+    lake, _ = bring(tmp_path, first, first if again == "the same file" else second)
+    whole = "reset bid40x10 ask70x1 ask60x10 bid40x5 bid40x5 gap"
+    later = "" if again == "the same file" else " reset bid40x10 ask70x1 ask60x10 gap"
+    assert shown(lake) == whole + later
+    times = lake.read(BOOKS, KEY)["ts"].to_pylist()
+    assert times == sorted(times)
+
+
+@pytest.mark.parametrize(
+    ("row", "name"),
+    [
+        (
+            typed(2, "price_changes", price=Decimal("0.4"), size=Decimal(5), side="BUY"),
+            "event_type 'price_ch",
+        ),
+        (packed(2, "snapshot", TOKEN, bids=[], asks=[]), "update_type 'snapshot'"),
+    ],
+)
+def test_an_unknown_kind_of_row_is_refused_by_its_name(
+    row: dict[str, Any], name: str, tmp_path: Path
+) -> None:
+    path = parquet(tmp_path / "x.parquet", [row], V2 if "event_type" in row else None)
+    with pytest.raises(BadResponse, match=name):
+        bring(tmp_path, path)
+
+
 @needs_shared
 def test_a_recorded_game_is_imported_with_each_book_as_the_last_word(tmp_path: Path) -> None:
     [path] = WS.glob("signaldrift_l2_20250619_mlb-laa-nyy*.csv.gz")

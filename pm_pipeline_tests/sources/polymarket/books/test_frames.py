@@ -83,10 +83,13 @@ BOOK, CHANGED = book(10), change(20, "BUY0.4x5")
         ([CHANGED], [""]),  # a change of a book that nobody knows
         ([BOOK, CHANGED, CHANGED], ["rll", "l", ""]),  # the same message twice
         ([BOOK, BOOK], ["rll", ""]),
-        ([BOOK, CHANGED, change(20, "BUY0.4x6"), CHANGED], ["rll", "l", "l", ""]),
+        ([BOOK, CHANGED, change(20, "BUY0.4x6"), CHANGED], ["rll", "l", "l", "l"]),  # the last word is 5
+        ([BOOK, change(10, "BUY0.4x6"), BOOK, BOOK], ["rll", "l", "rll", ""]),
         ([BOOK, CHANGED, change(15, "BUY0.4x7")], ["rll", "l", "g"]),  # late: nobody can place it
         ([BOOK, CHANGED, book(15)], ["rll", "l", "g"]),
         ([BOOK, CHANGED, book(15), change(30, "BUY0.4x1"), book(40)], ["rll", "l", "g", "", "rll"]),
+        ([BOOK, CHANGED, book(15), book(15), book(19)], ["rll", "l", "g", "", ""]),  # stale ones stay so
+        ([BOOK, CHANGED, book(15), book(20)], ["rll", "l", "g", "rll"]),
         ([BOOK, change(20, "BUY0.4x0", "SELL0.6x3")], ["rll", "ll"]),
         ([book(10, "", "")], ["r"]),  # a book that is empty is known
         ([book(10, "0.4x0", "")], ["r"]),
@@ -107,6 +110,13 @@ def test_a_row_has_two_clocks_and_its_own_number() -> None:
         Row(at, at + 7, at // 1000, "level", "ask", 600_000, 10_000_000),
     ]
     assert rows[3] == Row(at + MS, at + MS, at // 1000 + 1000, "level", "ask", 600_000, 500_000)
+
+
+def test_after_a_gap_a_book_from_before_it_is_not_believed() -> None:
+    """A server that begins a new connection with what it sent on the last one tells nothing new."""
+    log = TokenLog()
+    assert kinds(feed(log, BOOK) + feed(log, CHANGED) + log.lost(None)) == "rlllg"
+    assert [kinds(feed(log, frame)) for frame in (BOOK, CHANGED, book(21))] == ["", "", "rll"]
 
 
 def test_messages_of_one_microsecond_keep_their_order_and_a_resumed_log_goes_on() -> None:

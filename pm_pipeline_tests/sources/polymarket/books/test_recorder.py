@@ -7,14 +7,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import AcceptConnection, Request, TextMessage
 
 from pm_pipeline.errors import UsageError
 from pm_pipeline.markets.clock import MINUTE
@@ -25,7 +28,14 @@ from pm_pipeline.sources.connect import open_market_channel
 from pm_pipeline.sources.polymarket.books import recorder as module
 from pm_pipeline.sources.polymarket.books.recorder import Recorder, Status, Terms, the_only_recorder
 from pm_pipeline.sources.polymarket.books.recordings import Reported, read_recording
-from pm_pipeline.sources.polymarket.books.segments import Line, Rotation, read_segment, segments
+from pm_pipeline.sources.polymarket.books.segments import (
+    DamagedSegmentError,
+    Line,
+    Rotation,
+    SegmentWriter,
+    read_segment,
+    segments,
+)
 from pm_pipeline.sources.sandbox import Fault, Faults, Planned, World, build_app, generate_world
 from pm_pipeline.sources.sandbox.clob_ws import frames_of
 from pm_pipeline.sources.sandbox.plans import POLITICS_FEES, question_event
@@ -37,6 +47,8 @@ from pm_pipeline.warehouse.files import StorageError
 from pm_pipeline.warehouse.lake import Lake
 from pm_pipeline.warehouse.replay import BookReplay
 from pm_pipeline_tests.processes import ROOT, scratch_environment
+from pm_pipeline_tests.sources.polymarket.books.test_frames import MS, book, change
+from pm_pipeline_tests.sources.polymarket.material import MARKET
 
 PATH = "/ws/market"
 QUICK = Terms(
@@ -239,7 +251,7 @@ def test_a_channel_that_only_answers_pings_is_frozen(world: World, tmp_path: Pat
     terms = replace(QUICK, quiet_s=0.2)
     status = record(world, tmp_path, until=lambda now: now.lost > 0 and now.open == 1, terms=terms)
     assert status.problem == "frozen: only pings were answered for 0.2 s"
-    told = [line for line in lines_of(tmp_path) if line.what != "frame"]
+    told = [line for line in lines_of(tmp_path) if line.what in {"open", "lost"}]
     assert [what for what, _ in groupby(line.what for line in told)][:3] == ["open", "lost", "open"]
 
 
@@ -311,6 +323,128 @@ def test_a_network_that_breaks_is_a_lost_connection(world: World, tmp_path: Path
     status = asyncio.run(run())
     assert status.lost == 1
     assert [line.text for line in lines_of(tmp_path) if line.what == "lost"] == [status.problem]
+
+
+@pytest.mark.parametrize("at", ["the handshake", "the subscription", "a ping"])
+@pytest.mark.parametrize("code", [1000, 1001, 1012, None])
+def test_a_venue_that_closes_while_something_is_sent_to_it_is_a_lost_connection(
+    at: str, code: int | None, tmp_path: Path
+) -> None:
+    """A server that says goodbye and leaves the line open, as the protocol has it, while we still send."""
+    wanted = {"the handshake": 0, "the subscription": 1, "a ping": 2}[at]
+    reason = b"" if code is None else code.to_bytes(2, "big")
+
+    async def goodbye(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        protocol = WSConnection(ConnectionType.SERVER)
+        heard = 0
+        with suppress(OSError):
+            while data := await reader.read(65_536):
+                protocol.receive_data(data)
+                for event in protocol.events():
+                    if isinstance(event, Request):
+                        writer.write(protocol.send(AcceptConnection()))
+                    heard += isinstance(event, Request | TextMessage)
+                if heard > wanted:
+                    writer.write(bytes([0x88, len(reason)]) + reason)
+                await writer.drain()
+        writer.close()
+
+    async def run() -> Status:
+        server = await asyncio.start_server(goodbye, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        async with httpx.AsyncClient(trust_env=False) as http:
+            terms = replace(QUICK, ping_s=0.001, silence_s=5)
+            recorder = Recorder(http, f"ws://127.0.0.1:{port}/ws/market", ["1"], tmp_path, terms)
+            stop = asyncio.Event()
+            running = asyncio.create_task(recorder.run(stop))
+            while not running.done() and recorder.status().lost < 5:
+                await asyncio.sleep(0.01)
+            stop.set()
+            status = await running
+        server.close()
+        return status
+
+    assert asyncio.run(run()).lost >= 5
+
+
+FIRST, SECOND = "1", "2"
+AT = 1_750_000_000_000_000_000
+
+
+def session(root: Path, texts: Iterable[Any], tokens: Sequence[str], start: int) -> None:
+    """What a recorder writes that is killed after these frames, each in a segment of its own."""
+
+    async def run() -> None:
+        opened = Line(start, start, "open", tokens=list(tokens))
+        now = iter(range(start, start + 10**12, MS))
+        writer = SegmentWriter(root, Rotation(bytes=1), carried=lambda: [opened], clock=lambda: next(now))
+        await writer.put(opened)
+        for text in texts:
+            await writer.put(Line(start + int(text["timestamp"]) % 1000 * MS, start, text=json.dumps(text)))
+            await writer.flush()
+        writer.close()
+
+    asyncio.run(run())
+
+
+def two_markets() -> list[Market]:
+    """Markets whose tokens of outcome 0 are ``FIRST`` and ``SECOND``."""
+    return [
+        replace(
+            MARKET,
+            key=MARKET.key._replace(native_id=token),
+            instruments=tuple(
+                replace(
+                    i, market_key=MARKET.key._replace(native_id=token), token_id=token + "0" * i.outcome_index
+                )
+                for i in MARKET.instruments
+            ),
+        )
+        for token in (FIRST, SECOND)
+    ]
+
+
+def read_while_recorded(root: Path, tmp_path: Path) -> dict[str, str]:
+    """The kinds of the rows of each market, read while a recorder is at work."""
+    lake, markets = Lake(tmp_path / "lake", durability="rename"), two_markets()
+    with the_only_recorder(root):
+        read_recording(lake, root, markets, now=1)
+    return {
+        market.key.native_id: "".join(row["kind"][0] for row in lake.read(BOOKS, str(market.key)).to_pylist())
+        for market in markets
+        if lake.exists(BOOKS, str(market.key))
+    }
+
+
+@pytest.mark.parametrize("missing", [0, 1, 2, None])
+def test_a_segment_that_is_missing_is_a_gap(missing: int | None, tmp_path: Path) -> None:
+    root = tmp_path / "frames"
+    frames = [book(1), change(2, "BUY0.4x5"), change(3, "BUY0.4x6"), change(4, "BUY0.4x7")]
+    session(root, frames, [FIRST], AT)
+    if missing is not None:
+        segments(root)[missing].unlink()
+    rows = {0: "", 1: "rllg", 2: "rlllg", None: "rlllll"}[missing]
+    assert read_while_recorded(root, tmp_path).get(FIRST, "") == rows
+
+
+def test_a_segment_that_was_cut_short_is_a_gap_and_what_stands_before_is_kept(tmp_path: Path) -> None:
+    root = tmp_path / "frames"
+    session(root, [book(1), change(2, "BUY0.4x5"), change(3, "BUY0.4x6")], [FIRST], AT)
+    path = segments(root)[1]
+    path.write_bytes(path.read_bytes()[:-1] + b"\xff")
+    with pytest.raises(DamagedSegmentError, match="`truncate -s 0` keeps what stands before it"):
+        read_while_recorded(root, tmp_path)
+    os.truncate(path, 0)
+    assert read_while_recorded(root, tmp_path) == {FIRST: "rllg"}
+
+
+def test_a_recorder_that_begins_anew_ends_the_books_that_it_does_not_follow(tmp_path: Path) -> None:
+    """The one before it was killed, and followed more: nobody watches the first market any longer."""
+    root = tmp_path / "frames"
+    session(root, [book(1, token=FIRST), book(2, token=SECOND)], [FIRST, SECOND], AT)
+    assert read_while_recorded(root, tmp_path) == {FIRST: "rll", SECOND: "rll"}
+    session(root, [book(9, token=SECOND)], [SECOND], AT + MINUTE)
+    assert read_while_recorded(root, tmp_path) == {FIRST: "rllg", SECOND: "rllgrll"}
 
 
 def test_a_place_that_is_damaged_is_named_and_a_reading_anew_mends_it(world: World, tmp_path: Path) -> None:

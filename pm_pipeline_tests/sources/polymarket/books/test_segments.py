@@ -84,8 +84,30 @@ def test_a_full_or_old_segment_is_followed_by_a_new_one(
     paths = segments(tmp_path)
     assert len(paths) == count
     assert [text for path in paths for text in texts(path)] == ["a", "b", "c"]
-    for path in paths:  # each says who is connected to what
-        assert next(iter(read_segment(path)))[0] == Line(0, 7, "open", tokens=["1"])
+    former = ""
+    for path in paths:  # each says what it continues, and who is connected to what
+        begin, connected, *_ = (line for line, _ in read_segment(path))
+        assert (begin.what, begin.text) == ("begin", former)
+        assert connected == Line(0, 7, "open", tokens=["1"])
+        former = f"{path.name} {path.stat().st_size}"
+
+
+def test_a_clock_that_was_set_back_names_no_segment_before_another(tmp_path: Path) -> None:
+    now = 10**18
+
+    async def run(*texts: str) -> None:
+        nonlocal now
+        writer = SegmentWriter(tmp_path, Rotation(), clock=lambda: now)
+        for text in texts:
+            await writer.put(Line(now, 7, text=text))
+            await writer.flush()
+            now -= 10**9
+        writer.close()
+
+    asyncio.run(run("a", "b"))
+    asyncio.run(run("c"))
+    assert [text for path in segments(tmp_path) for text in texts(path)] == ["a", "b", "c"]
+    assert len(segments(tmp_path)) == 3
 
 
 @pytest.mark.parametrize("place", [0, 30])

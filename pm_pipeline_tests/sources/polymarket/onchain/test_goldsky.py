@@ -164,6 +164,29 @@ def test_a_page_out_of_order_for_ever_is_an_error() -> None:
         read(serving(ROWS, lambda n, page: SPOILS["shuffled"](page)))
 
 
+def behind(page: dict[str, Any]) -> dict[str, Any]:
+    """The answer of a replica that has not indexed the fourth second yet, and says so in ``_meta``."""
+    known = [row for row in page["data"]["bought"] if int(row["timestamp"]) < START + 3]
+    meta = META | {"block": {"number": FROZEN_BLOCK - 500, "timestamp": START + 3}}
+    return {"data": page["data"] | {"bought": known, "_meta": meta}}
+
+
+@pytest.mark.parametrize("lags", [range(1, 3), range(2, 4), range(1, 4, 2)])
+def test_a_replica_that_is_behind_is_not_believed_however_often_it_repeats_itself(lags: range) -> None:
+    rows = [fill(n, START + n) for n in range(6)]
+    server = serving(rows, lambda n, page: behind(page) if n in lags else page)
+    assert ids_of(read(server)) == sorted(row["id"] for row in rows)
+    with pytest.raises(BadResponse, match=f"knows the chain to block {FROZEN_BLOCK - 500}"):
+        read(serving(rows, lambda n, page: behind(page)))
+
+
+def test_the_last_second_that_the_subgraph_knows_can_be_read() -> None:
+    at_end = {"block": {"number": 7, "timestamp": START + 9}, "hasIndexingErrors": False}
+    assert len(ids_of(read(serving([fill(1, START + 9)], meta=at_end), seconds=10))) == 1
+    with pytest.raises(BadResponse, match="was asked for what goes to"):
+        read(serving([fill(1)], meta=at_end), seconds=11)
+
+
 def test_an_answer_that_never_stays_the_same_is_an_error() -> None:
     def fickle(n: int, page: dict[str, Any]) -> Any:
         return bought(page, page["data"]["bought"][: n % 5])

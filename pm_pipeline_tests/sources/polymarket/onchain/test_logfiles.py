@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,15 @@ def test_a_file_that_cannot_be_right_is_named_with_the_reason(
     assert str(path) in str(told.value)
 
 
+@pytest.mark.parametrize("place", [30, 200, -1])
+def test_a_compressed_file_that_is_damaged_is_named(tmp_path: Path, place: int) -> None:
+    path = tmp_path / "logs.jsonl.gz"
+    whole = bytearray(gzip.compress("\n".join(map(json.dumps, ROWS)).encode()))
+    path.write_bytes(whole[:-1] if place < 0 else whole[:place] + b"\xff" * 9 + whole[place + 9 :])
+    with pytest.raises(LogFileError, match=re.escape(f"{path}: it cannot be read")):
+        read_files([path], TOKENS)
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -135,6 +145,7 @@ def test_a_file_that_cannot_be_right_is_named_with_the_reason(
         ({"block_timestamp": None}, "lacks the column block_timestamp or timestamp"),
         ({"block_number": pa.array([-1, -1, -1])}, "block_number holds -1"),
         ({"data": pa.array([1, 2, 3])}, "data holds int"),
+        ({"block_timestamp": pa.array([SECOND] * 3, pa.timestamp("s"))}, "times without a zone"),
     ],
 )
 def test_a_parquet_file_of_another_form_is_refused(

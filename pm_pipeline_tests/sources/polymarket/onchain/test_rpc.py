@@ -63,6 +63,7 @@ class FakeNode:
     ) -> None:
         self.spans: list[int] = []
         self.asked = 0
+        self.chain = rpc.CHAIN
         self._logs, self._most, self._spoil = logs, most, spoil
         self.app = Starlette(routes=[Route("/{path:path}", self._answer, methods=["POST"])])
 
@@ -70,7 +71,9 @@ class FakeNode:
         body = await request.json()
         method, params = body["method"], body["params"]
         result: Any
-        if method == "eth_blockNumber":
+        if method == "eth_chainId":
+            result = hex(self.chain)
+        elif method == "eth_blockNumber":
             result = hex(HEAD + rpc.CONFIRMATIONS)
         elif method == "eth_getBlockByNumber":
             result = {"timestamp": hex(GENESIS + int(params[0], 16))}
@@ -138,6 +141,26 @@ def test_a_refusal_by_status_shrinks_the_window_too(status: int) -> None:
     assert len(read(FakeNode(chain(), spoil=refuse))) == 100
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "query returned more than 10000 results",
+        "Log response size exceeded",
+        "eth_getLogs is limited to a 10,000 range",
+        "exceed maximum block range: 50000",
+        "ranges over 10000 blocks are not supported on freetier",
+        "Block range is too large",
+    ],
+)
+def test_a_node_that_limits_ranges_is_asked_for_less_in_whatever_words_it_says_so(words: str) -> None:
+    def refuse(n: int, method: str, result: Any) -> Any:
+        return json_response({"id": 1, "error": {"code": 35, "message": words}}) if n == 1 else result
+
+    node = FakeNode(chain(), spoil=refuse)
+    assert len(read(node)) == 100
+    assert node.spans[1] * 2 == node.spans[0]
+
+
 SPOILS: dict[str, Callable[[list[Any]], Any]] = {
     "empty": lambda rows: [],
     "half": lambda rows: rows[: len(rows) // 2],
@@ -187,6 +210,14 @@ def test_a_node_that_limits_how_often_it_is_asked_says_so() -> None:
 def test_another_refusal_by_status_is_final() -> None:
     with pytest.raises(BadRequest, match="401"):
         read(FakeNode(chain(), spoil=lambda n, method, rows: json_response({"error": "who are you"}, 401)))
+
+
+def test_a_node_of_another_chain_is_refused_for_it_would_show_markets_without_a_trade() -> None:
+    node = FakeNode([])
+    assert len(read(node)) == 0
+    node.chain = 1
+    with pytest.raises(BadResponse, match=r"the node is of chain 1, not Polygon \(137\); set PM_POLYGON_RPC"):
+        read(node)
 
 
 def test_a_block_that_the_node_lacks_is_an_error() -> None:
@@ -285,7 +316,7 @@ def test_requests_always_bear_the_same_number() -> None:
     class Noting(httpx.AsyncBaseTransport):
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
             bodies.append(json.loads(await request.aread()))
-            return httpx.Response(200, stream=httpx.ByteStream(b'{"result": "0x10"}'))
+            return httpx.Response(200, stream=httpx.ByteStream(b'{"result": "0x89"}'))
 
     async def run() -> None:
         async with hidden(Noting()) as client:
@@ -293,4 +324,4 @@ def test_requests_always_bear_the_same_number() -> None:
             await Node(client).head()
 
     asyncio.run(run())
-    assert bodies[0] == bodies[1]
+    assert bodies[:2] == bodies[2:]

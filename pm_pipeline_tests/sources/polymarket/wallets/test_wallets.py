@@ -10,12 +10,14 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.requests import Request
+from starlette.responses import Response
 
 from pm_pipeline.markets.clock import SECOND, to_nanos
 from pm_pipeline.sources.errors import BadResponse, SourceError
 from pm_pipeline.sources.polymarket.data import record
 from pm_pipeline.sources.polymarket.onchain.fills import KNOWN_AFTER
-from pm_pipeline.sources.polymarket.wallets.client import MOST_HOLDERS, Reach
+from pm_pipeline.sources.polymarket.wallets.client import MOST_HOLDERS, SETTLED_AFTER, Reach
 from pm_pipeline.sources.polymarket.wallets.records import ActivityRow, HolderGroup, LeaderRow, PositionRow
 from pm_pipeline.sources.polymarket.wallets.rows import (
     MarketIds,
@@ -71,11 +73,42 @@ def test_all_activity_is_read_page_by_page_with_the_same_filters_and_transfers_b
     found = read_wallets(server, lambda reader: reader.activity(WALLET, IDS, NOW))
     assert sorted(found.rows["kind"].to_pylist()) == ["deposit", "tip_in", *["trade"] * 5, "withdrawal"]
     asked = [params for path, params in server.asked if path == "/v2/activity"]
-    assert {(params["user"], params["start"], params["limit"]) for params in asked} == {(WALLET, "1", "500")}
+    assert {(params["user"], params["start"]) for params in asked} == {(WALLET, "1")}
+    assert [params["limit"] for params in asked] == ["500"] * 3 + ["4"] * 3 + ["500"] * 2 + ["2"] * 2
     named = ("DEPOSIT,WITHDRAWAL,TIP", "false")
     assert [(params.get("type"), params.get("exclude_deposits_withdrawals")) for params in asked] == [
         (None, None)
-    ] * 3 + [named] * 2
+    ] * 6 + [named] * 4
+
+
+def test_activity_is_taken_when_it_has_settled() -> None:
+    """What is younger may be in one reading and not in the next, for the feed is cached."""
+    edge = (NOW - SETTLED_AFTER) // SECOND
+    assert activity([act(timestamp=edge), act(timestamp=edge + 1)]).rows.num_rows == 1
+
+
+def test_activity_that_two_readings_tell_differently_is_read_again_and_at_last_refused() -> None:
+    rows = [act(timestamp=1783862192 + n) for n in range(5)]
+
+    def told(counts: list[int]) -> int:
+        left = iter(counts)
+        kept: list[dict[str, Any]] = []
+
+        def answer(request: Request) -> Response:
+            nonlocal kept
+            if "cursor" not in request.query_params:
+                kept = rows[: next(left)]
+            start = int(request.query_params.get("cursor", 0))
+            end = start + int(request.query_params["limit"])
+            return wallet_page(kept[start:end], str(end) if end < len(kept) else None)
+
+        server = Server({"/v2/activity": answer})
+        found = read_wallets(server, lambda r: r.activity(WALLET, IDS, NOW, Reach.TRADING))
+        return int(found.rows.num_rows)
+
+    assert told([3, 5, 2, 2]) == 2
+    with pytest.raises(BadResponse, match=r"no two of 4 readings .* tell the same"):
+        told([1, 4, 3, 2])
 
 
 def test_a_tip_says_which_way_it_went() -> None:

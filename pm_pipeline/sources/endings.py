@@ -120,8 +120,11 @@ def _refused(lake: Lake, ending: Ending) -> PipelineError | None:
 
 
 def pays_whole(market: Market) -> bool:
-    """Whether one outcome must take the whole dollar: the contract of neg-risk groups refuses to split it."""
-    return market.key.venue is Venue.POLYMARKET and market.exclusive_group
+    """Whether one outcome must take the whole dollar: the contract of neg-risk groups refuses to split it.
+
+    That holds for augmented groups too, whose listed markets need not be all that may win.
+    """
+    return market.key.venue is Venue.POLYMARKET and market.group_key is not None
 
 
 def former_state(lake: Lake, key: str) -> Resolution | None:

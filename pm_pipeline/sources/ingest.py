@@ -178,12 +178,18 @@ def verdict(lake: Lake, names: Iterable[str], markets: Sequence[Market]) -> Verd
 
 
 def is_fresh(adapter: PlatformAdapter, lake: Lake, name: str, market: Market, now: Nanos) -> bool:
-    """Whether the lake already holds all that the source could give for this partition."""
+    """Whether the lake already holds all that the source could give for this partition.
+
+    What was asked for beyond the end of trading was asked when nobody knew of it, and is asked for anew.
+    """
     info = lake.info(name, str(market.key))
     if info is None:
         return False
-    wanted = now if name == RESOLUTIONS else adapter.window(name, market, now).end
-    return int(info.meta.get(ASKED_TO, 0)) >= wanted
+    asked_to = int(info.meta.get(ASKED_TO, 0))
+    if name == RESOLUTIONS:
+        return asked_to >= now
+    wanted = adapter.window(name, market, now).end
+    return asked_to == wanted or (market.traded_until is None and asked_to > wanted)
 
 
 def withdraw(lake: Lake, outcome: Outcome, reason: str) -> Outcome:

@@ -5,7 +5,7 @@ Each new reading overlaps the last one, and where they overlap they must say the
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
 import pyarrow as pa
@@ -69,10 +69,11 @@ def _after(stored: pa.Table, new: pa.Table, start: Nanos, last: Nanos) -> pa.Tab
                 f"prices of {old[ts]['market_key']} at {format_time(ts)} were {_shown(was)}, and are now "
                 f"{_shown(now)}; the stored ones were kept. Delete the partition first if they were wrong"
             )
-    finest, kinds = min(row["resolution_s"] for row in old.values()), _kinds(old)
-    # coarser points are a choice among observations, and may be chosen anew
-    comparable = not again or (finest <= 60 and kinds & _kinds(again))
-    if new.num_rows and comparable and not old.keys() & again.keys():
+    finest, kinds = min(row["resolution_s"] for row in old.values()), _kinds(old.values())
+    # coarser points are a choice among observations, and may be chosen anew: from after the last one, too
+    heard = again.values() or new.sort_by("ts").slice(0, 1).to_pylist()
+    comparable = finest <= 60 and kinds & _kinds(heard)
+    if comparable and not old.keys() & again.keys():
         raise ConflictError(
             f"of the {len(old)} prices stored of {format_time(start)} to {format_time(last)} none came "
             "again; they were kept. Delete the partition first if they were wrong"
@@ -126,8 +127,8 @@ def _between(rows: pa.Table, start: Nanos, end: Nanos | None) -> pa.Table:
     return rows.filter(kept if end is None else pc.and_(kept, pc.less_equal(ts, end // 1000)))
 
 
-def _kinds(rows: Mapping[Nanos, Mapping[str, Any]]) -> set[tuple[str, int]]:
-    return {(row["source"], row["resolution_s"]) for row in rows.values()}
+def _kinds(rows: Iterable[Mapping[str, Any]]) -> set[tuple[str, int]]:
+    return {(row["source"], row["resolution_s"]) for row in rows}
 
 
 def _shown(prices: tuple[Any, ...]) -> str:

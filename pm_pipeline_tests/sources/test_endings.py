@@ -111,10 +111,12 @@ def test_an_end_that_sources_contest_is_no_end(tmp_path: Path) -> None:
     assert lake.exists(RESOLUTIONS, key)
 
 
-def test_a_neg_risk_market_cannot_be_split(tmp_path: Path) -> None:
+@pytest.mark.parametrize("of", [NEG_RISK, replace(NEG_RISK, exclusive_group=False)])
+def test_a_neg_risk_market_cannot_be_split(tmp_path: Path, of: Market) -> None:
+    """Nor one of an augmented group, of which an outcome without a market may win."""
     lake = lake_at(tmp_path)
     assert keep(lake, ending(HALF), NOW).error is None
-    outcome = keep(lake, ending(HALF, of=NEG_RISK), NOW)
+    outcome = keep(lake, ending(HALF, of=of), NOW)
     assert "data says 0.5/0.5, but a market of a neg-risk group cannot be split" in str(outcome.error)
 
 

@@ -379,6 +379,16 @@ def test_what_is_fresh_is_what_can_have_no_more(
     assert asyncio.run(_fresh(lake, Told(now=NOW + (SECOND if later else 0)), PRICES, market)) is fresh
 
 
+def test_a_close_that_the_catalog_learned_of_late_makes_a_reading_stale_once(tmp_path: Path) -> None:
+    """It was asked for up to now when it had already closed: what it lacks or has too much is found."""
+    lake, market = Lake(tmp_path, durability="rename"), listed(closed=False)
+    read(lake, Told(until(0)), market)
+    closed, adapter = replace(market, traded_until=NOW - HOUR), Told(until(0), now=NOW + DAY)
+    assert not asyncio.run(_fresh(lake, adapter, PRICES, closed))
+    read(lake, adapter, closed)
+    assert asyncio.run(_fresh(lake, adapter, PRICES, closed))
+
+
 @pytest.mark.parametrize(
     ("open_quiet", "closed_quiet", "dead"),
     [

@@ -95,6 +95,17 @@ def test_each_outcome_is_read_again_from_a_little_before_its_last_price() -> Non
             prices((2, 5), (5, 6), seconds=10_800),
             [(1, 5, 10_800), (2, 5, 10_800), (4, 6, 10_800), (5, 6, 10_800)],
         ),
+        # what is left of a first hour months later is one observation from after it
+        (
+            prices((1, 5), (1.5, 6)),
+            prices((3, 7), (6, 8), seconds=10_800),
+            [(1, 5, 60), (1.5, 6, 60), (3, 7, 10_800), (6, 8, 10_800)],
+        ),
+        (
+            prices((1, 5), seconds=10_800),
+            prices((2, 7), (6, 8), seconds=10_800),
+            [(1, 5, 10_800), (2, 7, 10_800), (6, 8, 10_800)],
+        ),
     ],
 )  # fmt: skip
 def test_new_prices_join_the_stored_ones(stored: pa.Table, new: pa.Table, expected: list[Any]) -> None:

@@ -1,6 +1,7 @@
 """Rules of reconciliation: silent over a clean world, and each lie caught by the rule that is meant to."""
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -151,6 +152,17 @@ def half(rows: pa.Table) -> pa.Table:
     return rows.filter(pa.array(np.arange(rows.num_rows) % 2 == 0))
 
 
+def without(share: float, *, last: bool) -> Change:
+    """The first or the last of the rows, in order of time, are missing."""
+
+    def cut(rows: pa.Table) -> pa.Table:
+        rows = rows.sort_by("ts")
+        few = round(rows.num_rows * share)
+        return rows.slice(0, rows.num_rows - few) if last else rows.slice(few)
+
+    return cut
+
+
 BOTH_VOLUMES = {"trades_against_chain", "volume_by_source"}
 
 LIES: list[tuple[str, str, Change, set[str]]] = [
@@ -168,6 +180,8 @@ LIES: list[tuple[str, str, Change, set[str]]] = [
         {"prices_against_trades", "trades_against_chain", "volume_by_source"},
     ),
     ("half of the feed is missing", TRADES, half, {"trades_against_chain", "volume_by_source"}),
+    ("the feed stops early", TRADES, without(0.03, last=True), {"trades_against_chain"}),
+    ("the feed begins late", TRADES, without(0.03, last=False), {"trades_against_chain"}),
     ("prices are an hour late", PRICES, shifted, {"prices_against_trades", "prices_against_chain"}),
     (
         "prices are an hour early",
@@ -199,6 +213,19 @@ def test_a_source_that_lies_is_caught_by_the_rule_that_is_meant_to(
             assert None not in (finding.left_value, finding.right_value)
 
 
+def test_a_source_that_was_read_and_has_nothing_is_not_untold(copied: tuple[Lake, Market]) -> None:
+    lake, chosen = copied
+    spoil(lake, chosen, TRADES, lambda rows: rows.slice(0, 0))
+    assert conflicts(reconcile(lake, chosen)) == set()  # nobody says that it was read
+    [reading] = read_coverage(lake, TRADES, str(chosen.key))
+    write_coverage(lake, replace(reading, status=CoverageStatus.EMPTY, rows=0))
+    found = [f for f in reconcile(lake, chosen) if f.verdict is Verdict.CONFLICTS]
+    assert {f.rule for f in found} == BOTH_VOLUMES
+    assert {(f.left_value, f.right_value == 0.0) for f in found if f.left_source.startswith("trades")} == {
+        (0.0, False)
+    }
+
+
 def test_a_payout_that_was_swapped_is_caught_with_both_values(copied: tuple[Lake, Market]) -> None:
     lake, chosen = copied
     key = str(chosen.key)
@@ -223,6 +250,16 @@ def test_a_table_that_is_short_is_named_with_its_reason(
     found = reconcile(lake, chosen)
     [bad] = [f for f in found if f.verdict is Verdict.CONFLICTS]
     assert (bad.rule, bad.left_source, bad.detail) == ("coverage", TRADES, f"{status}: it hurt")
+
+
+def test_no_prices_beside_trades_are_too_few(copied: tuple[Lake, Market]) -> None:
+    lake, chosen = copied
+    [reading] = read_coverage(lake, PRICES, str(chosen.key))
+    spoil(lake, chosen, PRICES, lambda rows: rows.slice(0, 0))
+    write_coverage(lake, replace(reading, status=CoverageStatus.EMPTY, reason="the source has no rows"))
+    [bad] = [f for f in reconcile(lake, chosen) if f.verdict is Verdict.CONFLICTS]
+    assert (bad.rule, bad.left_source) == ("coverage", PRICES)
+    assert re.fullmatch(r"empty: the source has no rows; \d+ trades are stored", bad.detail)
 
 
 def test_a_book_without_its_hash_is_counted(copied: tuple[Lake, Market]) -> None:

@@ -32,16 +32,21 @@ _SHORT: Final = frozenset({CoverageStatus.FROZEN, CoverageStatus.QUIET, Coverage
 
 
 def covered(rule: Rule, held: Held) -> list[Finding]:
-    """The last word on each table: how much of it came, and why it is short."""
+    """The last word on each table: how much of it came, and why it is short.
+
+    What was traded had a price: no prices beside trades are too few.
+    """
     found = []
+    traded = max(held.rows.get(TRADES, 0), held.rows.get(FILLS, 0))
     for table in EXPECTED.get(held.market.key.venue, ()):
         readings = held.coverage(table)
-        short = [reading for reading in readings if reading.status in _SHORT]
+        lost = traded and table == PRICES
+        short = [r for r in readings if r.status in _SHORT or (lost and r.status is CoverageStatus.EMPTY)]
         gaps = sum(reading.gaps for reading in readings)
         if table == BOOKS:  # where the recorder was away: the engine fills nothing across them
             words, gaps = (f"{gaps} gaps" if gaps else ""), 0
         else:
-            words = ""
+            words = f"{traded} trades are stored" if lost and short else ""
         verdict = Verdict.CONFLICTS if short or gaps else Verdict.AGREES
         reasons = [f"{reading.status}: {reading.reason}" for reading in readings if reading.reason]
         found.append(

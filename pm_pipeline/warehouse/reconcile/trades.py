@@ -4,7 +4,17 @@ from typing import Final
 
 from pm_pipeline.markets.keys import Venue
 from pm_pipeline.markets.units import MICRO
-from pm_pipeline.warehouse.reconcile.findings import FILLS, TRADES, Finding, Held, Rule, Verdict, judged
+from pm_pipeline.warehouse.coverage import CoverageStatus
+from pm_pipeline.warehouse.reconcile.findings import (
+    FILLS,
+    HOUR_US,
+    TRADES,
+    Finding,
+    Held,
+    Rule,
+    Verdict,
+    judged,
+)
 
 VOLUME_WITHIN: Final = 0.05
 """Share by which volumes may differ: venues count until earlier or later."""
@@ -32,8 +42,8 @@ _MATCHED: Final = """
         FROM fills WHERE role = 'taker' GROUP BY ALL
     ),
     reach AS (
-        SELECT greatest((SELECT min(t) FROM feed), (SELECT min(t) FROM chain)) AS first,
-               least((SELECT max(t) FROM feed), (SELECT max(t) FROM chain)) AS last
+        SELECT coalesce(?, greatest((SELECT min(t) FROM feed), (SELECT min(t) FROM chain))) AS first,
+               coalesce(?, least((SELECT max(t) FROM feed), (SELECT max(t) FROM chain))) AS last
     ),
     pairs AS (
         SELECT feed.n AS fn, feed.p AS fp, feed.side AS fs, chain.n AS cn, chain.p AS cp, chain.side AS cs,
@@ -53,13 +63,22 @@ _MATCHED: Final = """
 """
 
 
+_WHOLE: Final = frozenset({CoverageStatus.COMPLETE, CoverageStatus.EMPTY})
+"""A chain may be called complete that lacks the last hour of what was asked of it."""
+
+
 def against_chain(rule: Rule, held: Held) -> list[Finding]:
-    """Each taker row of the feed beside the active orders of the same transaction."""
+    """Each taker row of the feed beside the active orders of the same transaction.
+
+    Of a closed market that both tell whole, all rows must pair; otherwise those of the time of which both
+    have rows.
+    """
+    first, last = _time_of_both(held)
     (both, no_feed, no_chain, same, fn, cn, sizes, fp, cp, prices, exact, clear) = held.one(
-        _MATCHED.format(size=SAME_SIZE, price=SAME_PRICE)
+        _MATCHED.format(size=SAME_SIZE, price=SAME_PRICE), first, last
     )
     lacking = no_feed + no_chain
-    told = both + lacking > 0 and min(held.rows.get(TRADES, 0), held.rows.get(FILLS, 0)) > 0
+    told = both + lacking > 0 and _was_read(held, TRADES) and _was_read(held, FILLS)
     missing = rule.within(
         "trades transactions",
         "fills transactions",
@@ -86,6 +105,32 @@ def against_chain(rule: Rule, held: Held) -> list[Finding]:
     ]
 
 
+def _time_of_both(held: Held) -> tuple[int | None, int | None]:
+    """From when until when feed and chain must tell the same (microseconds); ``None``: as far as rows go."""
+    windows: list[tuple[int, int]] = []
+    for table, behind in ((TRADES, 0), (FILLS, HOUR_US)):
+        for reading in held.coverage(table):
+            if reading.status not in _WHOLE or reading.asked_from is None or reading.asked_to is None:
+                return None, None
+            windows.append((reading.asked_from // 1000, reading.asked_to // 1000 - behind))
+    if held.market.traded_until is None or len(windows) < 2:
+        return None, None
+    starts, ends = zip(*windows, strict=True)
+    return max(starts), min(ends)
+
+
+def _was_read(held: Held, table: str) -> bool:
+    """Whether a source told what there is, be it that there is nothing."""
+    empty = any(reading.status is CoverageStatus.EMPTY for reading in held.coverage(table))
+    return held.rows.get(table, 0) > 0 or empty
+
+
+def _sum(held: Held, table: str, query: str) -> float | None:
+    """What a table sums to; nothing that was read is zero, nothing read is no number."""
+    total: float | None = held.one(query)[0]
+    return 0.0 if total is None and _was_read(held, table) else total
+
+
 def volumes(rule: Rule, held: Held) -> list[Finding]:
     """What the venue states beside the sum of its trades and that of the chain, two by two."""
     market = held.market
@@ -94,8 +139,8 @@ def volumes(rule: Rule, held: Held) -> list[Finding]:
     values = {
         # a market that trades states the volume of the moment at which its catalog was read
         "venue": None if market.volume is None or market.traded_until is None else market.volume / MICRO,
-        "trades": held.one(f"SELECT sum({unit}) FROM trades")[0],
-        "fills": held.one("SELECT sum(cash) / 1e6 FROM fills WHERE counts_volume")[0],
+        "trades": _sum(held, TRADES, f"SELECT sum({unit}) FROM trades"),
+        "fills": _sum(held, FILLS, "SELECT sum(cash) / 1e6 FROM fills WHERE counts_volume"),
     }
     return [
         rule.within(
@@ -104,6 +149,7 @@ def volumes(rule: Rule, held: Held) -> list[Finding]:
             (values[left], values[right]),
             VOLUME_WITHIN * max(values[left] or 0.0, values[right] or 0.0),
             held.rows.get(table, 0),
+            least=0,
             detail="contracts" if contracts else "dollars",
         )
         for left, right, table in (

@@ -77,6 +77,8 @@ def to_market(raw: GammaMarket, endpoint: str) -> Market:
         raise BadResponse(f"{where}: clobTokenIds is missing")
     if len(labels) != len(tokens) or len(labels) < 2:
         raise BadResponse(f"{where}: {len(labels)} outcomes but {len(tokens)} clobTokenIds")
+    if not all(tokens) or len(set(tokens)) < len(tokens):
+        raise BadResponse(f"{where}: clobTokenIds does not name each outcome: {tokens}")
     if len(positions) != len(tokens):
         raise BadResponse(f"{where}: {len(tokens)} clobTokenIds but {len(positions)} positionIds")
     for field, value in (
@@ -85,7 +87,7 @@ def to_market(raw: GammaMarket, endpoint: str) -> Market:
         ("conditionId", raw.condition_id),
         ("question", raw.question),
     ):
-        if value is None:
+        if value in (None, ""):
             raise BadResponse(f"{where}: {field} is missing")
     assert raw.order_price_min_tick_size is not None
     assert raw.order_min_size is not None

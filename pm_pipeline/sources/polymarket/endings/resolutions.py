@@ -278,7 +278,11 @@ class Endings:
             said = told[str(market.key)]
             if isinstance(said, SourceError) or market.condition_id is None:
                 continue
-            ended = said.ended_at
+            try:
+                ended = said.ended_at
+            except SourceError as error:
+                told[str(market.key)] = error
+                continue
             if self.asked is Asked.ALL or ended is not None:
                 asked.append(market.condition_id)
                 starts.append(max(market.opened_at or 0, (ended or 0) - BEFORE_CLOSE))

@@ -7,13 +7,14 @@ winner that the CLOB marks, then Gamma's last prices where they can be payouts a
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from pm_pipeline.markets.clock import Nanos
 from pm_pipeline.markets.market import Market
 from pm_pipeline.markets.resolution import Claim, Resolution, ResolutionStatus, shares
-from pm_pipeline.markets.units import MICRO, Micro, divide
+from pm_pipeline.markets.units import MICRO, Micro, divide, parse_decimal
 from pm_pipeline.sources.errors import BadResponse
 from pm_pipeline.sources.polymarket.catalog.gamma import closed_at
 from pm_pipeline.sources.polymarket.data import RESOLUTIONS
@@ -30,6 +31,9 @@ SOURCES: Final[Mapping[str, str]] = {
     "gamma": "gamma:outcomePrices",
 }
 """Who may decide, the first before the others, and what of it is read."""
+
+_ON_CHAIN: Final = frozenset({"chain", "data"})
+"""Who tells the time of the block in which the money moved."""
 
 _STATUS: Final[Mapping[str, ResolutionStatus | None]] = {
     "initialized": None,
@@ -48,6 +52,7 @@ _STATUS: Final[Mapping[str, ResolutionStatus | None]] = {
 (the oracle has its answer, the market not yet). ``None``: nothing is proposed, it is open or just closed."""
 
 _OBJECTED: Final = frozenset({"challenged", "disputed", "arbitration"})
+_UNANSWERED: Final = _OBJECTED | {"proposed", "reproposed"}
 
 _ANSWERS: Final[Mapping[str, tuple[int, int]]] = {
     "0": (0, 1),
@@ -59,8 +64,8 @@ _ANSWERS: Final[Mapping[str, tuple[int, int]]] = {
 _YES_OR_NO: Final = frozenset({None, "", "BINARY", "INCREMENTAL_NEGRISK"})
 """Types of markets on which one answer is about one market; other types pack several into a number."""
 
-_PAYOUTS: Final = frozenset({0, MICRO // 2, MICRO})
-"""Prices that can be payouts; anything between is a price at which somebody once traded."""
+_PAYOUTS: Final = {Decimal(0): 0, Decimal("0.5"): MICRO // 2, Decimal(1): MICRO}
+"""Prices that can be payouts; anything between, however near, is a price at which somebody once traded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,18 +95,28 @@ class Said:
         return max(times, default=None)
 
     @property
+    def paid_at(self) -> Nanos | None:
+        """When the money moved by the word of the Data API, which may tell the time and not the payouts."""
+        if self.data is None or self.data.status != "resolved":
+            return None
+        return maybe_moment(self.data.resolved_at, RESOLUTIONS, "resolved_at")
+
+    @property
     def ended_at(self) -> Nanos | None:
         """About when the market ended by the first word of it; ``None`` while nobody says that it has."""
-        paid = None
-        if self.data is not None and self.data.status == "resolved":
-            paid = maybe_moment(self.data.resolved_at, RESOLUTIONS, "resolved_at")
-        times = [time for time in (paid, self.oracle_done_at) if time is not None]
+        times = [time for time in (self.paid_at, self.oracle_done_at) if time is not None]
         return min(times, default=None)
 
     @property
-    def oracle_at_work(self) -> bool:
-        """Whether the Data API knows of a question that is not answered yet: no winner counts before."""
-        return self.data is not None and self.data.status != "resolved"
+    def oracle_at_work(self) -> str:
+        """The state of a question that the oracle still has before it; empty where it has none.
+
+        The Data API's word, or where it has none, Gamma's. No winner counts before.
+        """
+        if self.data is not None:
+            return "" if self.data.status == "resolved" else self.data.status
+        listed = self.gamma.uma_resolution_status or ""
+        return listed if listed in _UNANSWERED else ""
 
 
 def claims_of(market: Market, said: Said, now: Nanos) -> list[Claim]:
@@ -134,10 +149,9 @@ def decide(market: Market, said: Said, claims: Sequence[Claim], now: Nanos) -> R
     result = partial(Resolution, market_key=market.key, closed_at=said.closed_at, was_disputed=disputed)
     deciding = next((claim for claim in claims if claim.trusted and claim.payouts is not None), None)
     if deciding is not None:
-        told = (claim.resolved_at for claim in claims if claim.payouts == deciding.payouts)
-        paid = next((time for time in told if time is not None), None)
-        moment = paid if paid is not None else said.oracle_done_at
-        moment = now if moment is None else moment
+        blocks = [c.resolved_at for c in claims if c.source in _ON_CHAIN and c.payouts == deciding.payouts]
+        times = (*blocks, said.paid_at, said.oracle_done_at, now)
+        moment = next(time for time in times if time is not None)
         return result(
             status=ResolutionStatus.RESOLVED,
             payouts=deciding.payouts,
@@ -229,8 +243,9 @@ def _clob_claim(market: Market, said: Said, claim: _Make) -> Claim | None:
 def _gamma_claim(market: Market, said: Said, claim: _Make) -> Claim:
     raw, endpoint = said.gamma, said.endpoint
     texts = packed(raw.outcome_prices, endpoint, "outcomePrices")
-    prices = tuple(price(text, endpoint, "outcomePrices") for text in texts)
-    final = len(prices) == len(market.instruments) and _PAYOUTS.issuperset(prices) and sum(prices) == MICRO
+    prices = tuple(_payout(text, endpoint) for text in texts)
+    paid = tuple(payout for payout in prices if payout is not None)
+    final = paid == prices and len(paid) == len(market.instruments) and sum(paid) == MICRO
     done = raw.uma_resolution_status == "resolved"
     why = ""
     if done and not final:
@@ -245,19 +260,25 @@ def _gamma_claim(market: Market, said: Said, claim: _Make) -> Claim:
     return claim(
         source="gamma",
         status=ResolutionStatus.RESOLVED if decides else _pending(None, raw, said.closed_at),
-        payouts=prices if final else None,
+        payouts=paid if final else None,
         resolved_at=said.oracle_done_at if decides else None,
-        was_disputed=raw.uma_resolution_status == "disputed" or "disputed" in history,
+        was_disputed=not _OBJECTED.isdisjoint((raw.uma_resolution_status, *history)),
         trusted=not why,
         note=_noted(f"umaResolutionStatus {raw.uma_resolution_status}, outcomePrices {texts}", why),
     )
+
+
+def _payout(text: str, endpoint: str) -> Micro | None:
+    """What one of ``outcomePrices`` pays, if it can be a payout. Old ones have some forty decimals."""
+    price(text, endpoint, "outcomePrices", "half_even")
+    return _PAYOUTS.get(parse_decimal(text))
 
 
 def _why_not(said: Said, *, closed: bool) -> str:
     """Why a winner may not decide yet; empty where it may."""
     if not closed:
         return "the market is not closed"
-    return f"the oracle is at work: {said.data.status}" if said.data and said.oracle_at_work else ""
+    return f"the oracle is at work: {said.oracle_at_work}" if said.oracle_at_work else ""
 
 
 def _noted(words: str, why: str) -> str:
@@ -275,7 +296,8 @@ def _chain_time(row: ResolutionRow) -> Nanos:
 def _pending(row: ResolutionRow | None, raw: GammaMarket, closed: Nanos | None) -> ResolutionStatus:
     said = row.status if row is not None else (raw.uma_resolution_status or "initialized")
     if said not in _STATUS:
-        raise BadResponse(f"{RESOLUTIONS}: status is {said!r}, which we do not know")
+        where = f"{RESOLUTIONS}: status" if row is not None else f"/markets/{raw.id}: umaResolutionStatus"
+        raise BadResponse(f"{where} is {said!r}, which we do not know")
     status = _STATUS[said]
     if status is ResolutionStatus.RESOLVED:
         return ResolutionStatus.PENDING  # resolved, they say, but not yet what it pays

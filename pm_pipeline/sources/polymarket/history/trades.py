@@ -114,7 +114,7 @@ def _another_limit(used: Collection[int], rows: int) -> int:
 async def _read(client: HttpClient, market: Market, window: Window, now: Nanos, limit: int) -> _Reading:
     outcome_of = {i.token_id: i.outcome_index for i in market.instruments}
     alike, reading = _Ordinals(), _Reading()
-    params: Params = {"condition": market.condition_id, "limit": limit, **WITH_DUST}
+    params: Params = {"condition": market.condition_id, "taker_only": "true", "limit": limit, **WITH_DUST}
     falling, latest = True, now + DAY
     async for page in pages(client, TRADES, params):
         if len(page) > limit:

@@ -149,6 +149,8 @@ def test_the_chain_goes_first_then_the_data_api_then_the_clob_then_gamma(
     [
         (paid(1, 0), [data_row(resolved_at="1783933999")], GAMMA_YES, PAID_AT),
         (None, [data_row(resolved_at="1783933999")], GAMMA_YES, 1783933999 * SECOND),
+        # rows of early 2026 tell when, and not what
+        (None, [data_row(payouts=None, price="69")], GAMMA_YES, PAID_AT),
         # the CLOB names no time: that of the oracle, never before trading ended, and never the endDate
         (None, [], UMA, parse_time("2026-07-12T20:00:00Z")),
         (None, [], {**UMA, "umaEndDate": "2026-07-12T17:00:00Z"}, parse_time("2026-07-12T18:00:00Z")),
@@ -185,7 +187,40 @@ def test_money_moves_when_the_block_says_or_when_the_oracle_was_done(
             YES,
             "the oracle is at work: proposed",
         ),
+        # the Data API has no row: Gamma's word of the oracle counts
+        (
+            {"clob": clob_record(), "gamma": {**CLOSED, "umaResolutionStatus": "disputed"}},
+            "clob",
+            False,
+            YES,
+            "the oracle is at work: disputed",
+        ),
+        (
+            {
+                "clob": clob_record(None, is_50_50_outcome=True),
+                "gamma": {**CLOSED, "umaResolutionStatus": "proposed"},
+            },
+            "clob",
+            False,
+            HALF,
+            "the oracle is at work: proposed",
+        ),
+        (
+            {"clob": clob_record(), "gamma": {**CLOSED, "umaResolutionStatus": "settled"}},
+            "clob",
+            True,
+            YES,
+            "closed True, winner 1/0",
+        ),
         ({"clob": clob_record(None)}, "clob", True, None, "closed True, winner nothing"),
+        # old prices have some forty decimals; near a payout is no payout
+        (
+            {"gamma": {**UMA, "outcomePrices": packed("0.99999999999999999999", "0.00000000000000000001")}},
+            "gamma",
+            False,
+            None,
+            "no payouts",
+        ),
     ],
 )
 def test_a_claim_says_what_it_rests_on_and_why_it_may_not_decide(
@@ -215,6 +250,8 @@ def test_two_winners_are_no_winner() -> None:
         ({"chain": paid(1, 0, 0)}, "pays"),
         ({"chain": paid(0, 0)}, "pays"),
         ({"market": replace(MARKET, condition_id=None)}, "no condition id"),
+        ({"gamma": {"umaResolutionStatus": "lost"}}, "/markets/654414: umaResolutionStatus is 'lost'"),
+        ({"data": [data_row(status="lost")]}, "/v2/resolutions: status is 'lost'"),
     ],
 )
 def test_what_makes_no_sense_is_the_error_of_its_market(given: Any, message: str) -> None:
@@ -231,6 +268,7 @@ def test_what_makes_no_sense_is_the_error_of_its_market(given: Any, message: str
         ({**GAMMA_YES, "umaResolutionStatuses": packed("proposed", "disputed")}, [data_row()], True),
         (CLOSED, [data_row(was_disputed="")], False),
         (CLOSED, [data_row(status="challenged", payouts=None)], True),
+        ({**CLOSED, "umaResolutionStatus": "challenged"}, [], True),
     ],
 )
 def test_an_objection_is_remembered_from_whoever_tells_of_it(gamma: Any, data: Any, disputed: bool) -> None:
@@ -274,6 +312,23 @@ def test_the_chain_is_searched_from_a_week_before_the_end(
     chain = Chain()
     ended(gamma=gamma, chain=chain, asked=asked)
     assert chain.asked == ([] if start is None else [((CONDITION,), Window(start, NOW))])
+
+
+def test_a_market_without_its_times_does_not_hide_the_others_from_the_chain() -> None:
+    other = replace(MARKET, key=MarketKey(Venue.POLYMARKET, "7"), condition_id="0x" + "cd" * 32)
+    lost = gamma_market(id="7", conditionId=other.condition_id, closed=True)
+    rows = {"markets": [gamma_market(**CLOSED), lost]}
+
+    async def run() -> list[Ending]:
+        tables: list[dict[str, Any]] = [{"/markets/keyset": rows}, {}, {"/v2/resolutions": {"data": []}}]
+        gamma, clob, data = (client_of(Server(table)) for table in tables)
+        async with gamma, clob, data:
+            return [e async for e in Endings(gamma, clob, data, paid(1, 0)).of([other, MARKET], NOW)]
+
+    broken, whole = asyncio.run(run())
+    assert "closed, but without closedTime" in str(broken.error)
+    assert whole.resolution is not None
+    assert whole.resolution.payouts == YES
 
 
 def small_world() -> World:

@@ -125,7 +125,12 @@ CELLS: Final[Mapping[str, Mapping[str, Callable[[str], Any]]]] = {
         "collected": _one_of("cash", "proceeds"),
         "own_terms": _flag,
     },
-    "tick_rule": {"ranges": _ranges, "min_order_size": to_micro, "lot": to_micro},
+    "tick_rule": {
+        "ranges": _ranges,
+        "refined_beyond": to_micro,
+        "min_order_size": to_micro,
+        "lot": to_micro,
+    },
     "venue_delay": {"taker_delay": lambda text: int(text) * 1_000_000},  # written in milliseconds
     "settlement_source": {"name": str, "url": str, "own_terms": _flag},
 }

@@ -108,11 +108,17 @@ class FeeRule(Rule):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TickRule(Rule):
-    """Which prices and sizes an order may have; sizes are multiples of ``lot``."""
+    """Which prices and sizes an order may have; sizes are multiples of ``lot``.
+
+    ``refined_beyond``: a market begins on the venue's ``usual`` grid, and gets its finer ``ranges`` once its
+    price has been nearer than that to 0 or 1; 0 where markets keep the grid that they were made with.
+    """
 
     ranges: tuple[TickRange, ...]
+    refined_beyond: Micro
     min_order_size: Micro
     lot: Micro
+    usual: tuple[TickRange, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,6 +280,7 @@ class RuleBook:
             rule,
             scope=f"market:{market.key}",
             ranges=market.ticks,
+            usual=rule.ranges,
             min_order_size=market.min_order_size,
             source="listed by the venue on the market",
         )

@@ -161,7 +161,8 @@ def entry(market: Recorded, pick: Pick, terms: Terms) -> Fill | str:
     last = [q for q in market.quotes if q.t <= arrival][-1:]
     quotes = last + [q for q in market.quotes if arrival < q.t <= arrival + LONGEST_WAIT]
     rests = {q.t: rest(market, q, terms.measured) for q in quotes}
-    offers = [(q.t, _offer(q.of(pick.side), terms.tick, rests[q.t][0])) for q in quotes]
+    ticks = {q.t: tick_of(market, q, terms.tick) for q in quotes}
+    offers = [(q.t, _offer(q.of(pick.side), ticks[q.t], rests[q.t][0])) for q in quotes]
     before = [offer for offer in offers if offer[0] <= arrival][-1:]
     fresh = [offer for offer in before if arrival - offer[0] <= OLDEST_QUOTE and offer[1] is not None]
     later = [
@@ -182,6 +183,13 @@ def entry(market: Recorded, pick: Pick, terms: Terms) -> Fill | str:
         payout = size * pick.wins
         return Fill(max(t, arrival), price, size, cost, fee, payout, payout - cost - fee)
     return "stale_quote" if before and before[0][1] is not None else "no_quote"
+
+
+def tick_of(market: Recorded, quote: Quote, listed: Decimal) -> Decimal:
+    """A cent, until a mid was beyond 0.04 or 0.96, or between half cents; then the tick that is listed."""
+    seen = [q.mid for q in market.quotes if q.t <= quote.t and q.mid is not None]
+    refined = any(not 4 * CENT <= mid <= 1 - 4 * CENT or 2 * mid % CENT for mid in seen)
+    return listed if refined else CENT
 
 
 def rest(market: Recorded, quote: Quote, measured: bool) -> tuple[Decimal, Decimal]:

@@ -18,6 +18,7 @@ from pm_pipeline.engine import (
     simulate,
 )
 from pm_pipeline.engine.scenarios import LiquidityModel
+from pm_pipeline.engine.venue.grids import Grids
 from pm_pipeline.engine.venue.tape import Tape
 from pm_pipeline.markets import MICRO, Market, MarketKey, Resolution, ResolutionStatus
 from pm_pipeline.markets.clock import SECOND
@@ -76,7 +77,7 @@ def execution(**changes: Any) -> ExecutionConfig:
 
 
 def tape(of: MarketData, scenario: Scenario = Scenario.BASE, **changes: Any) -> Tape:
-    return Tape(of, of.market.ticks, execution(**changes).under(scenario))
+    return Tape(of, Grids(of.market.ticks), execution(**changes).under(scenario))
 
 
 def enter(ts: int, outcome: int = 0, **stated: Any) -> Signal:

@@ -20,6 +20,7 @@ from pm_pipeline.engine.simulation.state import MarketRun, Order, RunConfig, Tri
 from pm_pipeline.engine.venue.books import open_book
 from pm_pipeline.engine.venue.execution import Execution, Refused, TakerMarket
 from pm_pipeline.engine.venue.exits import EndedBy
+from pm_pipeline.engine.venue.grids import Grids
 from pm_pipeline.engine.venue.tape import Tape
 from pm_pipeline.markets.clock import DAY, FOREVER, Nanos
 from pm_pipeline.markets.market import ScheduleEvidence
@@ -102,7 +103,7 @@ class Core:
             return
         tick = self.rules.tick(run.market, now)
         data = run.load()
-        tape = Tape(data, tick.ranges, self.terms)
+        tape = Tape(data, Grids.of(tick), self.terms)
         session = open_book(
             run.market,
             tape.log,

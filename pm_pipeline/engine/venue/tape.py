@@ -14,10 +14,11 @@ import numpy.typing as npt
 
 from pm_pipeline.engine.kernel import touches
 from pm_pipeline.engine.scenarios import LiquidityModel, Mark, Terms
+from pm_pipeline.engine.venue.grids import Grids, steps_at
 from pm_pipeline.engine.venue.liquidity import resting
 from pm_pipeline.engine.venue.prints import NOTHING, Prints, down, prints_of, up
 from pm_pipeline.markets.clock import FOREVER, Nanos
-from pm_pipeline.markets.market import Market, ScheduleEvidence, TickRange
+from pm_pipeline.markets.market import Market, ScheduleEvidence
 from pm_pipeline.markets.trade import Side
 from pm_pipeline.markets.units import MICRO, Micro
 from pm_pipeline.warehouse.asof import BookLog, MarketData, Quotes
@@ -92,17 +93,16 @@ _QUOTED: Final = ("ts", "known_at", "mid", "bid", "ask")
 _COLUMNS: Final = ("ts", "known_at", "mid", "bid", "ask", "kind", "bid_size", "ask_size")
 
 
-def touch_of_quotes(
-    quotes: Quotes, ticks: Sequence[TickRange], terms: Terms, close: Nanos | None = None
-) -> Touch:
+def touch_of_quotes(quotes: Quotes, grids: Grids, terms: Terms, close: Nanos | None = None) -> Touch:
     """Turn recorded quotes into executable prices; ``close`` is the announced one.
 
     A row with a recorded side is ``BBO``: a side that is missing there has nobody. A row with nothing but a
     mid is ``MID``: bid and ask lie the half-spread of the liquidity model away, at least the declared one and
-    a tick, times the scenario's factor. Prices are rounded to the tick away from us; one outside of 0 to 1 is
-    not there, and one that would leave the grid, or be 0 or 1, is nobody's. Where bid and offer cross,
-    nothing trades. Rows are put in the order of ``ts``: the venue trades on what is true, not on what
-    has been published.
+    a tick, times the scenario's factor. Prices are rounded to the tick away from us, those made of a mid to
+    the tick of that time (see :class:`~pm_pipeline.engine.venue.grids.Grids`); one outside of 0 to 1 is not
+    there, and one that would leave the grid, or be 0 or 1, is nobody's. Where bid and offer cross, nothing
+    trades. Rows are put in the order of ``ts``: the venue trades on what is true, not on what has been
+    published.
     """
     quotes = Quotes(quotes.ts, quotes.known_at, *map(_possible, (quotes.mid, quotes.bid, quotes.ask)))
     measured = terms.config.liquidity is not LiquidityModel.CONSTANT
@@ -112,12 +112,21 @@ def touch_of_quotes(
     recorded = (bid >= 0) | (ask >= 0)
     guessed = ~recorded & (mid >= 0)
     crossed = (bid > ask) & (ask >= 0)
-    half = np.maximum(terms.config.half_spread, _steps(ticks, mid))
+    coarse = guessed & grids.unrefined(mid)
+    step = steps_at(grids.own, mid)
+    if coarse.any():
+        step = np.where(coarse, steps_at(grids.usual, mid), step)
+    half = np.maximum(terms.config.half_spread, step)
     half = -(-half * terms.half_spread.numerator // terms.half_spread.denominator)
     if model is not None:
         half = np.maximum(half, model.half_spread[order])
-    bid = _tradable(down(ticks, np.where(guessed, mid - half, bid)))
-    ask = _tradable(up(ticks, np.where(guessed, mid + half, np.where(ask >= 0, ask, MICRO))))
+    bid = np.where(guessed, mid - half, bid)
+    ask = np.where(guessed, mid + half, np.where(ask >= 0, ask, MICRO))
+    bids, asks = down(grids.own, bid), up(grids.own, ask)
+    if coarse.any():
+        bids = np.where(coarse, down(grids.usual, bid), bids)
+        asks = np.where(coarse, up(grids.usual, ask), asks)
+    bid, ask = _tradable(bids), _tradable(asks)
     kind = np.where(recorded & ~crossed, Kind.BBO, np.where(guessed, Kind.MID, Kind.GAP)).astype(np.int8)
     sizes = (
         (_unsaid(len(ts)),) * 2
@@ -249,9 +258,9 @@ class Tape:
     are none, the executions. ``log`` is the book's log in the venue's order.
     """
 
-    def __init__(self, data: MarketData, ticks: Sequence[TickRange], terms: Terms) -> None:
+    def __init__(self, data: MarketData, grids: Grids, terms: Terms) -> None:
         self._data = data
-        self._ticks = ticks
+        self._grids = grids
         self._terms = terms
         self.log = venue_order(data.book_log)
         book = touch_of_book(self.log)
@@ -264,7 +273,7 @@ class Tape:
         if index not in self._outcomes:
             quotes = self._data.quotes(index)
             if len(quotes):
-                touch = touch_of_quotes(quotes, self._ticks, self._terms, announced_close(self._data.market))
+                touch = touch_of_quotes(quotes, self._grids, self._terms, announced_close(self._data.market))
             else:
                 touch = touch_of_prints(self.prints(index, Side.BUY), self.prints(index, Side.SELL))
             if self._book is not None:
@@ -277,7 +286,7 @@ class Tape:
         """The executions on which a taker of this side of this outcome could have traded."""
         if (outcome, side) not in self._prints:
             binary = len(self._data.market.instruments) == 2
-            found = prints_of(self._data.trades, outcome, side, self._ticks, binary=binary)
+            found = prints_of(self._data.trades, outcome, side, self._grids.own, binary=binary)
             self._prints[outcome, side] = found
         return self._prints[outcome, side]
 
@@ -317,11 +326,3 @@ def _contracts(measured: Ints, price: Ints, terms: Terms) -> Ints:
 
 def _tradable(price: Ints) -> Ints:
     return np.where((price > 0) & (price < MICRO), price, NOTHING)
-
-
-def _steps(ticks: Sequence[TickRange], price: Ints) -> Ints:
-    """The price step at each price; where two ranges meet, the later one's, as in ``market.tick_at``."""
-    steps = np.full(len(price), ticks[0].step, dtype=np.int64)
-    for grid in ticks[1:]:
-        steps = np.where(price >= grid.start, grid.step, steps)
-    return steps

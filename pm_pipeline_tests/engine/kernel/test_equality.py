@@ -24,6 +24,7 @@ from pm_pipeline.engine.venue.execution import (
     take,
     value,
 )
+from pm_pipeline.engine.venue.grids import Grids
 from pm_pipeline.engine.venue.tape import Kind, Tape, venue_order
 from pm_pipeline.markets import MICRO, Book, Level, Market, Side
 from pm_pipeline.markets.clock import FOREVER, SECOND, parse_time
@@ -123,7 +124,7 @@ class KernelMarket:
     def __init__(self, log: BookLog, of: Market, terms: Terms, minimum: int) -> None:
         data = MarketData(of, lambda name: table(name).arrow.empty_table())
         data.__dict__["book_log"] = log
-        self.tape = Tape(data, of.ticks, terms)
+        self.tape = Tape(data, Grids(of.ticks), terms)
         session = open_book(of, self.tape.log, data.trades, Settlement.of(None), RULES, terms, at=T0)
         self.market = TakerMarket(
             self.tape, terms, session, outcomes=2, min_order_size=minimum, lot=LOT, closed_at=FOREVER

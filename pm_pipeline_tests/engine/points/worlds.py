@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -10,9 +10,10 @@ import pyarrow as pa
 from pm_pipeline.engine import MarketInput, RunConfig, Scenario, Signals, SimResult, simulate
 from pm_pipeline.engine.points import Points, PointsResult, Quoted, ZRule, play
 from pm_pipeline.engine.points.records import Ended
+from pm_pipeline.engine.venue.grids import Grids
 from pm_pipeline.engine.venue.tape import Kind, Tape
 from pm_pipeline.markets import Side
-from pm_pipeline.markets.clock import to_nanos
+from pm_pipeline.markets.clock import parse_time, to_nanos
 from pm_pipeline.markets.rules import RuleBook
 from pm_pipeline_tests.engine.builders import cents
 from pm_pipeline_tests.warehouse import builders as warehouse
@@ -27,6 +28,10 @@ class Outcome(NamedTuple):
     curve: Sequence[tuple[int, ...]]
 
 
+RULES_OF: Final = parse_time("2026-06-01")
+"""Any day: ticks are those that a market lists, and the usual ones of its venue."""
+
+
 def points_of(
     inputs: Iterable[MarketInput], config: RunConfig, scenario: Scenario, rules: RuleBook | None = None
 ) -> Points:
@@ -34,7 +39,7 @@ def points_of(
     terms, book = config.execution.under(scenario), rules or RuleBook.default()
     given = []
     for item in inputs:
-        tape = Tape(item.load(), item.market.ticks, terms)
+        tape = Tape(item.load(), Grids.of(book.tick(item.market, RULES_OF)), terms)
         touches = (tape.outcome(outcome).touch for outcome in range(len(item.market.instruments)))
         given.append(Quoted(item.market, item.resolution, *touches))
     return Points.of_touches(given, book)

@@ -20,6 +20,7 @@ from pm_pipeline.engine.venue.execution import (
     take,
     value,
 )
+from pm_pipeline.engine.venue.grids import Grids
 from pm_pipeline.engine.venue.tape import Tape
 from pm_pipeline.markets import MICRO, Level, Side, to_micro
 from pm_pipeline.markets.clock import FOREVER, parse_time
@@ -46,7 +47,7 @@ FREE = fee_model(RULES, market(), at(0), "zero")
 
 def taker(of: MarketData, scenario: Scenario = Scenario.BASE, **changes: Any) -> TakerMarket:
     terms = execution(**changes).under(scenario)
-    tape = Tape(of, of.market.ticks, terms)
+    tape = Tape(of, Grids(of.market.ticks), terms)
     nothing = Settlement.of(None)
     session = open_book(of.market, tape.log, of.trades, nothing, RULES, terms, at=at(0))
     return TakerMarket(

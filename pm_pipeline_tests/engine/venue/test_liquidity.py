@@ -14,6 +14,7 @@ from pm_pipeline.engine import Evidence, Scenario
 from pm_pipeline.engine.money.fees import fee_model
 from pm_pipeline.engine.scenarios import LiquidityModel
 from pm_pipeline.engine.venue.execution import Execution, Refused, TakerMarket, Waiting
+from pm_pipeline.engine.venue.grids import Grids
 from pm_pipeline.engine.venue.liquidity import (
     CLOSES,
     EDGES,
@@ -59,7 +60,7 @@ PAGE = "liquidity.md"
 def taker(of: MarketData, scenario: Scenario = Scenario.BASE, **changes: Any) -> TakerMarket:
     terms = execution(**{"liquidity": LiquidityModel.MEASURED, **changes}).under(scenario)
     return TakerMarket(
-        Tape(of, of.market.ticks, terms),
+        Tape(of, Grids(of.market.ticks), terms),
         terms,
         None,
         outcomes=len(of.market.instruments),

@@ -3,6 +3,7 @@
 Exit status: 0 done, 1 something failed, 2 the input cannot be carried out.
 """
 
+import io
 import json
 import logging
 import os
@@ -19,11 +20,13 @@ import click
 import stamina.instrumentation
 import yaml
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from pm_pipeline.config import Settings, read_yaml
 from pm_pipeline.doctor import doctor
 from pm_pipeline.errors import PipelineError, UsageError
+from pm_pipeline.markets.clock import Nanos, format_time
 from pm_pipeline.markets.keys import MarketKey
 from pm_pipeline.recording import import_books, record
 from pm_pipeline.wallets import wallet
@@ -32,6 +35,7 @@ PLATFORMS: Final = {"poly": "polymarket", "polymarket": "polymarket", "kalshi": 
 EXTRAS: Final = ("onchain", "holders", "bars", "reconcile")
 DAY: Final = click.DateTime(["%Y-%m-%d"])
 HOME_CONFIG: Final = "telemetry:\n  enabled: false\n"
+_ANY_WIDTH: Final = 10_000
 
 
 class Teaching(click.Group):
@@ -53,6 +57,9 @@ def main() -> None:
 
     Where data comes from is set by PM_SOURCE: sandbox (default), live or archive.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that knows no `…` gets a `?`
+            stream.reconfigure(errors="replace")
     warnings.filterwarnings("ignore", module="dagster.*")
     stamina.instrumentation.set_on_retry_hooks([])  # what failed for good says how often it was tried
 
@@ -152,7 +159,6 @@ def fetch(
 @click.option("--json", "as_json", is_flag=True, help="print as JSON")
 def list_markets(query: str | None, platform: str | None, limit: int, as_json: bool) -> None:
     """List the markets of the catalog, or those whose key, slug or question holds QUERY."""
-    from pm_pipeline.markets.clock import format_time
     from pm_pipeline.warehouse.catalog import Catalog
     from pm_pipeline.warehouse.lake import Lake
 
@@ -169,7 +175,7 @@ def list_markets(query: str | None, platform: str | None, limit: int, as_json: b
         {
             "market": str(market.key),
             "question": market.question,
-            "scheduled_close": format_time(market.scheduled_close) if market.scheduled_close else None,
+            "scheduled_close": _close(market.scheduled_close, as_json),
             "series": market.series,
         }
         for market in found[:limit]
@@ -257,10 +263,21 @@ def ui(port: int, host: str) -> None:
     os.execv(sys.executable, [*command, "--host", host, "--port", str(port)])
 
 
+@main.command("home")
+def show_home() -> None:
+    """Print the folder of Dagster's records, made ready: export DAGSTER_HOME=$(bt home).
+
+    Dagster's own commands (job execute, asset materialize, schedule list) then work on this world. Where
+    DAGSTER_HOME is set, it is that: unset it before you turn to another world.
+    """
+    click.echo(dagster_home())
+
+
 def dagster_home() -> Path:
     """DAGSTER_HOME, made ready: that of the environment, else the world's own folder."""
-    named = os.environ.get("DAGSTER_HOME")
-    home = Path(named) if named else Settings.from_environment().home / "dagster"
+    from pm_pipeline.defs.storage import home_of_world
+
+    home = home_of_world()
     try:
         home.mkdir(parents=True, exist_ok=True)
         target, beside = home / "dagster.yaml", Path("dagster.yaml")
@@ -378,8 +395,7 @@ def _show(run_id: str | None, as_json: bool) -> None:
             )
         )
         return
-    console = Console()
-    console.print(terminal_table(run))
+    console = _print_table(terminal_table(run))
     for name, path in files.items():
         console.print(f"  {name:<14} {path}", soft_wrap=True, highlight=False)
 
@@ -390,7 +406,29 @@ def _print(rows: list[dict[str, Any]], as_json: bool, title: str) -> None:
         return
     table = Table(title=title, title_justify="left", header_style="bold")
     for name in rows[0] if rows else ():
-        table.add_column(name)
+        table.add_column(name, no_wrap=not table.columns)
     for row in rows:
         table.add_row(*("" if value is None else str(value) for value in row.values()))
-    Console().print(table)
+    _print_table(table)
+
+
+def _print_table(table: Table) -> Console:
+    """Print a table of which nothing is cut off; the console, for more.
+
+    It is as wide as the terminal, or as its longest words need; in a file or pipe a row takes one line.
+    """
+    console = Console()
+    for column in table.columns:
+        column.overflow = "fold"
+    need = Measurement.get(console, console.options.update(width=_ANY_WIDTH), table)
+    unbound = not console.is_terminal and "COLUMNS" not in os.environ
+    console.width = max(console.width, need.maximum if unbound else need.minimum)
+    console.print(table)
+    return console
+
+
+def _close(moment: Nanos | None, as_json: bool) -> str | None:
+    """A scheduled close: to the second in JSON, to the minute in a table."""
+    if moment is None:
+        return None
+    return format_time(moment) if as_json else format_time(moment)[:16].replace("T", " ")

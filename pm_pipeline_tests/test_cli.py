@@ -73,6 +73,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
         (["fetch", "--from", "2026-13-01"], "'2026-13-01' does not match the format"),
         (["fetch", "--from", "2030-01-01"], "the universe matches no market of the source"),
         (["fetch", "--series", "KXNOTHING"], "the universe matches no market of the source"),
+        (["fetch", "--series", "nothing"], "as in the page address; known: politics, sports"),
         (["backtest", "-c", "nowhere.yaml"], "there is no file nowhere.yaml; see examples/backtest.yaml"),
         (["report", "zzz"], "run 'zzz' does not exist"),
         (["compare", "zzz"], "run 'zzz' does not exist"),
@@ -379,6 +380,41 @@ def test_dagsters_home_gets_the_settings_that_lie_beside_or_none(
     assert os.environ["DAGSTER_HOME"] == str(tmp_path / "second" / "sandbox-small_world" / "dagster")
 
 
+def test_bt_home_prints_the_home_that_dagsters_own_commands_need(
+    empty: Workdir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DAGSTER_HOME")
+    found = empty.bt("home")
+    assert found.stdout == f"{empty.home / 'dagster'}\n"
+    assert (empty.home / "dagster" / "dagster.yaml").exists()
+
+
+@pytest.mark.parametrize("columns", ["30", "80", None])
+def test_a_table_loses_nothing_however_narrow_the_terminal(
+    seen: Workdir, monkeypatch: pytest.MonkeyPatch, columns: str | None
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns:
+        monkeypatch.setenv("COLUMNS", columns)
+    keys = [row["market"] for row in seen.json("markets")]
+    assert keys
+    assert [key for key in keys if key not in seen.bt("markets").stdout] == []
+    strategies = seen.json("report")["strategies"]
+    [trades] = [line for line in seen.bt("report").stdout.splitlines() if line.startswith("│ Trades")]
+    assert len(re.findall(r"\d+", trades)) == len(strategies)
+
+
+def test_a_terminal_without_unicode_gets_question_marks(seen: Workdir) -> None:
+    found = subprocess.run(
+        [Path(sys.executable).parent / "bt", "doctor"],
+        env=os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        check=False,
+    )
+    assert not found.stderr
+    assert b"book of token" in found.stdout
+
+
 def test_a_home_that_is_a_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "home").write_text("")
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
@@ -468,6 +504,17 @@ def test_fetch_with_everything_fills_the_tables_of_one_market(empty: Workdir) ->
     verdicts = {row["rule"]: row["verdict"] for row in empty.rows("ops.reconciliation")}
     assert "conflicts" not in verdicts.values()
     assert "trades_against_chain" in verdicts
+
+
+def test_fills_without_their_files_are_the_users_mistake_and_the_market_data_stays(
+    empty: Workdir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PM_ONCHAIN", "files")
+    found = empty.bt("fetch", "-m", WON, "--with", "onchain")
+    assert found.exit_code == 2
+    assert "fills from files need PM_POLYGON_LOGS" in found.stderr
+    assert "onchain: 1 markets" not in found.stderr
+    assert empty.rows("market_data.prices")
 
 
 def test_what_cannot_be_fetched_beside_is_refused_with_what_can(empty: Workdir) -> None:

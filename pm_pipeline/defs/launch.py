@@ -42,6 +42,8 @@ class Launcher:
         ------
         PipelineError
             with the message of the first step that failed, when that was an error of ours.
+        DagsterExecutionInterruptedError
+            when the run was interrupted, for then this one is too.
         RuntimeError
             with its traceback, when it was another.
         """
@@ -59,11 +61,13 @@ class Launcher:
             raise _failure(result)
 
 
-def _failure(result: dg.ExecuteInProcessResult) -> Exception:
+def _failure(result: dg.ExecuteInProcessResult) -> BaseException:
     """The error that made a run fail, as an exception again: ours if one of ours is among its causes."""
     for event in result.all_events:
         if event.is_step_failure and (error := event.step_failure_data.error):
             for cause in _causes(error):
+                if cause.cls_name == dg.DagsterExecutionInterruptedError.__name__:
+                    return dg.DagsterExecutionInterruptedError()
                 kind = next((k for k in (UsageError, PipelineError) if _is(k, cause.cls_name)), None)
                 if kind:
                     return kind(cause.message.strip().partition(": ")[2])

@@ -3,22 +3,35 @@
 Dagster builds a new SQLAlchemy engine for every event, which compiles every statement anew; a backfill of
 thousands of partitions then spends most of its time on its own log. Keeping one engine per database file
 changes nothing in what is stored: a home can be opened with either class. ``dagster.yaml`` selects it.
+
+Without ``base_dir`` the records lie where those of ``bt`` do, so that Dagster's own commands need no
+``DAGSTER_HOME``: without one Dagster makes a home that is gone when the command ends, partitions and all.
 """
 
+import os
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Self
 
+from dagster import Field, StringSource
 from dagster import _check as check
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData
 from sqlalchemy import Connection, Engine, QueuePool, create_engine
 
+from pm_pipeline.config import Settings
+
 KEPT_ENGINES: Final = 8
 """Database files that stay open at once: the index, and the shards of the latest runs."""
+
+
+def home_of_world() -> Path:
+    """DAGSTER_HOME of the environment, else the folder of the configured world."""
+    named = os.environ.get("DAGSTER_HOME")
+    return Path(named) if named else Settings.from_environment().home / "dagster"
 
 
 class WarmSqliteEventLog(SqliteEventLogStorage):
@@ -68,6 +81,11 @@ class WarmSqliteStorage(DagsterSqliteStorage):
         self._event_log_storage = WarmSqliteEventLog(str(home / "history" / "runs"))
 
     @classmethod
+    def config_type(cls) -> Any:
+        """``base_dir``, which may be left out."""
+        return {"base_dir": Field(StringSource, is_required=False)}
+
+    @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData, config_value: Any) -> Self:
         """Build it from ``dagster.yaml``."""
-        return cls.from_local(inst_data=inst_data, **config_value)
+        return cls.from_local(config_value.get("base_dir") or str(home_of_world()), inst_data)

@@ -332,7 +332,7 @@ class HttpClient:
                 body = await read_whole(response)
         except TimeoutError as error:
             raise _Transient(f"no answer within {self._timeout_s:g} s") from error
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:  # also a body that cannot be unpacked
             raise _Transient(f"{type(error).__name__}: {self._scrubbed(str(error))}") from error
         if response.status_code == _RESTARTING:
             raise _Restarting(self._message(body))

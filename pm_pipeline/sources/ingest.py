@@ -178,18 +178,31 @@ def verdict(lake: Lake, names: Iterable[str], markets: Sequence[Market]) -> Verd
 
 
 def is_fresh(adapter: PlatformAdapter, lake: Lake, name: str, market: Market, now: Nanos) -> bool:
-    """Whether the lake already holds all that the source could give for this partition.
+    """Whether the lake already holds all that the source could give for this partition, and says so.
 
-    What was asked for beyond the end of trading was asked when nobody knew of it, and is asked for anew.
+    What was asked for beyond the end of trading was asked when nobody knew of it, and is asked for anew; so
+    is what a killed run wrote without its coverage.
     """
     info = lake.info(name, str(market.key))
     if info is None:
         return False
     asked_to = int(info.meta.get(ASKED_TO, 0))
+    if not _is_covered(lake, name, str(market.key), asked_to):
+        return False
     if name == RESOLUTIONS:
         return asked_to >= now
     wanted = adapter.window(name, market, now).end
     return asked_to == wanted or (market.traded_until is None and asked_to > wanted)
+
+
+def _is_covered(lake: Lake, name: str, key: str, asked_to: Nanos) -> bool:
+    """Whether the coverage of a partition is about the rows that it holds; an end covers all time."""
+    found = read_coverage(lake, name, key)
+    return bool(found) and not any(
+        each.status in {CoverageStatus.FAILED, CoverageStatus.QUIET}
+        or (each.source == name != RESOLUTIONS and (each.asked_to or 0) // 1000 != asked_to // 1000)
+        for each in found
+    )
 
 
 def withdraw(lake: Lake, outcome: Outcome, reason: str) -> Outcome:
@@ -347,10 +360,11 @@ def require_no_loss(lake: Lake, name: str, key: str, rows: int) -> None:
 def _require_sound(market: Market, rows: pa.Table, window: Window, now: Nanos) -> None:
     """Raise :class:`QuietSourceError` where an outcome has prices, and they end long before they should."""
     ends = rows.group_by("outcome_index").aggregate([("ts", "max"), ("resolution_s", "max")])
+    trading = market.traded_until is None or market.traded_until >= now
     for row in ends.sort_by("outcome_index").to_pylist():
         last = to_nanos(row["ts_max"])
         allowed = max(
-            allowed_silence(market.key.venue, window, trading=window.end >= now),
+            allowed_silence(market.key.venue, window, trading=trading),
             2 * row["resolution_s_max"] * SECOND,
         )
         if last < window.end - allowed:

@@ -134,7 +134,8 @@ class Catalog:
         found: list[Market] = []
         for number in newest.column("day").unique().to_pylist():
             chosen = newest.filter(pc.equal(newest.column("day"), number))
-            rows, outcomes = (_matching(self._lake.read(name, days[number]), chosen) for name in _CATALOG)
+            rows = _readings_of(self._lake.read(_MARKETS, days[number]), chosen)
+            outcomes = _outcomes_of(self._lake.read(_INSTRUMENTS, days[number]), chosen)
             oldest = [schedule.get(key) for key in rows.column("market_key").to_pylist()]
             found += markets_from_tables(_with_schedule(rows, oldest), outcomes, slugs)
         return {str(market.key): market for market in sorted(found, key=lambda market: str(market.key))}
@@ -163,9 +164,6 @@ class Catalog:
         return did_you_mean(text, [*self._markets, *(slug for slug in slugs if slug)])
 
 
-_CATALOG: Final = (_MARKETS, _INSTRUMENTS)
-
-
 def _group(key: str, markets: list[Market]) -> MarketGroup:
     kind = GroupKind.NEG_RISK if markets[0].key.venue is Venue.POLYMARKET else GroupKind.STRIKES
     exclusive = all(market.exclusive_group for market in markets)
@@ -186,10 +184,16 @@ def _changes(rows: pa.Table) -> list[bool]:
     return [True, *pc.not_equal(keys[1:], keys[:-1]).to_pylist(), True] if len(keys) else [True]
 
 
-def _matching(rows: pa.Table, chosen: pa.Table) -> pa.Table:
+def _readings_of(rows: pa.Table, chosen: pa.Table) -> pa.Table:
     """The rows of exactly these readings."""
     wanted = set(_reading_ids(chosen))
     return rows.filter(pa.array([reading in wanted for reading in _reading_ids(rows)], pa.bool_()))
+
+
+def _outcomes_of(rows: pa.Table, chosen: pa.Table) -> pa.Table:
+    """The outcomes of these markets as the day has them: they are written before the markets, so a killed
+    catalog run may have left them one reading ahead, and outcomes do not change."""
+    return rows.filter(pc.is_in(rows.column("market_key"), chosen.column("market_key").combine_chunks()))
 
 
 def _reading_ids(rows: pa.Table) -> list[tuple[str, int]]:

@@ -3,10 +3,11 @@ import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import dagster as dg
+import pyarrow as pa
 import pytest
 
 from pm_pipeline import definitions
@@ -41,10 +42,40 @@ def test_the_catalog_of_today_is_read_once_and_added_to(empty: Workdir) -> None:
         assert result.metadata is not None
         assert (result.metadata["dagster/row_count"], result.metadata["world"]) == (1, "SANDBOX SMALL_WORLD")
     # the second universe does not drop what the first one read
-    assert len(workspace.catalog.markets()) == 2
+    assert (len(workspace.catalog.markets()), len(workspace.catalog.events())) == (2, 2)
+    assert all(market.event_slug for market in workspace.catalog.markets().values())
     write_catalog(workspace, [TODAY], reading)
-    assert len(workspace.catalog.markets()) == 2
+    assert (len(workspace.catalog.markets()), len(workspace.catalog.events())) == (2, 2)
     assert len(empty.rows("catalog.instruments")) == 4
+
+
+@pytest.mark.parametrize("venue", ["polymarket", "kalshi"])
+def test_a_market_that_is_followed_is_asked_for_although_its_date_was_moved(
+    empty: Workdir, venue: str
+) -> None:
+    """Who only lists what closes on the days of the universe never learns how it ended.
+
+    A market that the venue does not know any more is left as it is.
+    """
+    workspace = Workspace()
+    everything = Universe.parse({"markets": [{"venue": venue}]}, "test")
+    reading = asyncio.run(read_catalog(workspace, everything))
+    markets = reading.tables["catalog.markets"]
+    at = next(n for n, end in enumerate(markets["traded_until"].to_pylist()) if end is not None)
+    [row] = markets.slice(at, 1).to_pylist()
+    moved = row["scheduled_close"] + timedelta(days=700)
+    outcomes = reading.tables["catalog.instruments"].to_pylist()
+    own = [outcome for outcome in outcomes if outcome["market_key"] == row["market_key"]]
+    then = row | {"scheduled_close": moved, "traded_until": None}
+    gone = {"market_key": f"{venue}:99999999"}
+    before = {"catalog.markets": [then, then | gone], "catalog.instruments": [*own, *(o | gone for o in own)]}
+    tables = {name: pa.Table.from_pylist(rows, reading.tables[name].schema) for name, rows in before.items()}
+    write_catalog(workspace, [TODAY], replace(reading, tables={**reading.tables, **tables}))
+    day = moved.date().isoformat()
+    bounded = Universe.parse({"markets": [{"venue": venue, "closes_from": day, "closes_to": day}]}, "test")
+    again = asyncio.run(read_catalog(workspace, bounded)).tables["catalog.markets"]
+    assert again["market_key"].to_pylist() == [row["market_key"]]
+    assert again["traded_until"].to_pylist() == [row["traded_until"]]
 
 
 @pytest.mark.parametrize(

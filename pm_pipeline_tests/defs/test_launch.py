@@ -9,7 +9,7 @@ from pm_pipeline.sources.errors import BadResponse
 from pm_pipeline.warehouse.files import StorageError
 
 
-def launched(error: Exception, cause: Exception | None = None) -> dg.ExecuteInProcessResult:
+def launched(error: BaseException, cause: Exception | None = None) -> dg.ExecuteInProcessResult:
     """A job whose op starts another job, which raises."""
 
     @dg.op
@@ -58,3 +58,8 @@ def test_an_error_of_ours_comes_out_of_a_run_within_a_run_as_itself(
 def test_another_error_keeps_its_traceback() -> None:
     with pytest.raises(RuntimeError, match=r"(?s)ZeroDivisionError: by nought.*in fail"):
         launched(ZeroDivisionError("by nought"))
+
+
+def test_an_interrupt_comes_out_as_an_interrupt() -> None:
+    with pytest.raises(dg.DagsterExecutionInterruptedError):
+        launched(dg.DagsterExecutionInterruptedError())

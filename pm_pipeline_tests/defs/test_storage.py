@@ -2,7 +2,9 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.instance import InstanceRef
 
+from pm_pipeline.config import Settings
 from pm_pipeline.defs import storage
 from pm_pipeline.defs.storage import WarmSqliteEventLog, WarmSqliteStorage
 
@@ -77,3 +79,24 @@ def test_the_whole_storage_is_sqlite_under_one_home(home: Path) -> None:
     held = WarmSqliteStorage(str(home))
     assert isinstance(held.event_log_storage, WarmSqliteEventLog)
     assert (home / "history" / "runs").is_dir()
+
+
+def test_without_a_home_the_records_lie_where_those_of_bt_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    monkeypatch.setenv("PM_DATA_DIR", str(tmp_path / "data"))
+    bare = WARM.replace("    config:\n      base_dir: {env: DAGSTER_HOME}\n", "")
+    assert bare != WARM
+    (tmp_path / "dagster.yaml").write_text(bare)
+    passing = tmp_path / "passing"  # as Dagster's commands do where no home is named
+    passing.mkdir()
+    with dg.DagsterInstance.from_ref(
+        InstanceRef.from_dir(str(passing), config_dir=str(tmp_path))
+    ) as instance:
+        run(instance, "a")
+    home = Settings.from_environment().home / "dagster"
+    (home / "dagster.yaml").write_text(WARM)
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    with dg.DagsterInstance.get() as instance:
+        assert instance.get_materialized_partitions(dg.AssetKey("numbers")) == {"a"}

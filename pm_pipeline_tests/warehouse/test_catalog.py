@@ -53,6 +53,20 @@ def test_the_newest_reading_of_each_market_counts(tmp_path: Path) -> None:
     assert catalog.market(MarketKey.parse(KEY)) is catalog.markets()[KEY]
 
 
+def test_a_catalog_run_that_was_killed_between_its_tables_leaves_the_former_reading(tmp_path: Path) -> None:
+    """Outcomes are written first; a day that has passed cannot be read again to mend it."""
+    lake = lake_at(tmp_path)
+    read_on(lake, 0, [market(question="old"), market("polymarket:2")])
+    later = T0 + 1_000_000_000
+    _, outcomes = markets_to_tables([market(question="new"), market("polymarket:2")], later, later)
+    lake.write("catalog.instruments", day_of(T0), outcomes)
+    assert {key: found.question for key, found in Catalog(lake).markets().items()} == {
+        KEY: "old",
+        "polymarket:2": "Will polymarket:2 happen?",
+    }
+    assert Catalog(lake).market(KEY).instruments == market().instruments
+
+
 def test_readings_later_than_as_of_are_ignored(tmp_path: Path) -> None:
     lake = lake_at(tmp_path)
     read_on(lake, 0, [market(question="old")])

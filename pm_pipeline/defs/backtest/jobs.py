@@ -4,7 +4,6 @@ Its ops only plan and start the asset jobs (see :mod:`pm_pipeline.defs.launch`);
 its own, from the UI or the command line.
 """
 
-import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -14,6 +13,7 @@ from pydantic import Field
 from pm_pipeline.defs.backtest.assets import SIMULATED, key_of
 from pm_pipeline.defs.backtest.versions import fills_version, is_current, signals_version, strategy_version
 from pm_pipeline.defs.config import TERMS, BacktestConfig
+from pm_pipeline.defs.interrupts import complete
 from pm_pipeline.defs.launch import Launcher, Resolve
 from pm_pipeline.defs.market_data.assets import TABLES
 from pm_pipeline.defs.partitions import MARKET_GROUPS, MARKETS, contiguous_ranges, register
@@ -78,7 +78,7 @@ def build_jobs(resolve: Resolve) -> list[dg.JobDefinition]:
         }
         config.to_engine(uses_schedule=True)  # refuses values out of range
         universe = config.chosen(settings)
-        today = asyncio.run(_today(workspace, {wanted.venue for wanted in universe.markets}))
+        today = complete(_today(workspace, {wanted.venue for wanted in universe.markets}))
         launcher = _launcher(context, resolve)
         launcher.run(
             "ingest_catalog",
@@ -90,7 +90,7 @@ def build_jobs(resolve: Resolve) -> list[dg.JobDefinition]:
             raise UsageError("the universe matches no market of the catalog; see `bt markets`")
         register(context.instance, MARKETS, [str(market.key) for market in markets])
         register(context.instance, MARKET_GROUPS, [m.group_key for m in markets if m.group_key])
-        context.log.info(f"{settings.label}: {len(markets)} markets, strategies {', '.join(names)}")
+        context.log.info(f"{settings.label}: {len(markets)} markets")
         return {
             "markets": [str(market.key) for market in markets],
             "params": params,
@@ -102,7 +102,7 @@ def build_jobs(resolve: Resolve) -> list[dg.JobDefinition]:
     def read(context: dg.OpExecutionContext, workspace: Workspace, plan: Plan) -> Plan:
         known = workspace.catalog.markets()
         markets = [known[key] for key in plan["markets"]]
-        stale = asyncio.run(_stale_data(workspace, markets))
+        stale = complete(_stale_data(workspace, markets))
         failure = _run_ranges(_launcher(context, resolve), context, "ingest_markets", stale)
         have = sum(workspace.lake.exists(TABLES["prices"], key) for key in plan["markets"])
         context.log.info(f"data: {len(stale)} markets asked for, {have} of {len(markets)} have prices")
@@ -165,7 +165,9 @@ def build_jobs(resolve: Resolve) -> list[dg.JobDefinition]:
             job, venues = EXTRAS[name]
             keys = {key for key in plan["markets"] if MarketKey.parse(key).venue in venues}
             error = _run_ranges(_launcher(context, resolve), context, job, keys)
-            context.log.info(f"{name}: {len(keys)} markets")
+            if isinstance(error, UsageError):
+                raise error
+            context.log.info(f"{name}: {'failed' if error else f'{len(keys)} markets'}")
             failure = failure or (str(error) if error else None)
         return plan | {"failure": failure}
 

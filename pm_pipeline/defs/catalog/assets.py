@@ -1,6 +1,5 @@
 """The catalog of markets, read once a day, and the dated rules of the venues."""
 
-import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -8,9 +7,9 @@ from typing import Final
 
 import dagster as dg
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pm_pipeline.defs.config import Markets
+from pm_pipeline.defs.interrupts import complete
 from pm_pipeline.defs.io_manager import TABLE
 from pm_pipeline.defs.partitions import DAYS, READ_DAILY
 from pm_pipeline.defs.resources import LISTED_FEES, Workspace
@@ -19,7 +18,7 @@ from pm_pipeline.markets.clock import Nanos, day_of
 from pm_pipeline.markets.keys import Venue
 from pm_pipeline.markets.listed_fees import ListedFee
 from pm_pipeline.sources.adapter import Listing, PlatformAdapter, Selection, Tally
-from pm_pipeline.sources.errors import BadRequest
+from pm_pipeline.sources.errors import BadRequest, UnsupportedError
 from pm_pipeline.sources.listings import KEYS, CatalogRows
 from pm_pipeline.universe import MarketFilter, Universe
 from pm_pipeline.warehouse.lake import Lake
@@ -60,7 +59,7 @@ def catalog(context: dg.AssetExecutionContext, workspace: Workspace, config: Mar
     A venue only tells how things are now, so only today's partition can be read; past partitions are what
     earlier days saw, and are what makes the catalog point-in-time.
     """
-    reading = asyncio.run(read_catalog(workspace, config.chosen(workspace.settings)))
+    reading = complete(read_catalog(workspace, config.chosen(workspace.settings)))
     for tally in short(reading.tallies):
         context.log.warning(in_words(tally))
     return write_catalog(workspace, context.partition_keys, reading)
@@ -98,9 +97,9 @@ def write_catalog(workspace: Workspace, days: Iterable[str], reading: Reading) -
     lake = workspace.lake
     if reading.fees:
         listed = listed_fees_to_table(reading.fees, ingested_at=reading.now)
-        lake.write(LISTED_FEES, today, _with_others(lake, LISTED_FEES, today, listed, "scope"))
+        lake.write(LISTED_FEES, today, _with_others(lake, LISTED_FEES, today, listed, ("scope",)))
     for name in reversed(KEYS):  # the markets last: what names them is there before them
-        lake.write(name, today, _with_others(lake, name, today, reading.tables[name], KEYS[name][0]))
+        lake.write(name, today, _with_others(lake, name, today, reading.tables[name], KEYS[name]))
     venues = markets.column("venue").to_pylist()
     return dg.MaterializeResult(
         metadata={
@@ -141,13 +140,18 @@ def wholeness(tallies: Sequence[Tally]) -> dg.AssetCheckResult:
     )
 
 
-def _with_others(lake: Lake, name: str, day: str, new: pa.Table, of: str) -> pa.Table:
-    """The new rows, and those of markets that another universe had read earlier on the same day."""
+def _with_others(lake: Lake, name: str, day: str, new: pa.Table, of: Sequence[str]) -> pa.Table:
+    """The new rows, and those of another universe of the same day; ``of`` says what a row is about."""
     if not lake.exists(name, day):
         return new
     former = lake.read(name, day)
-    others = former.filter(pc.invert(pc.is_in(former[of], value_set=new[of].combine_chunks())))
+    known = set(_names(new, of))
+    others = former.filter(pa.array([row not in known for row in _names(former, of)], pa.bool_()))
     return pa.concat_tables([new, others])
+
+
+def _names(rows: pa.Table, of: Sequence[str]) -> Iterable[tuple[object, ...]]:
+    return zip(*(rows[column].to_pylist() for column in of), strict=True)
 
 
 async def read_catalog(workspace: Workspace, universe: Universe) -> Reading:
@@ -166,10 +170,36 @@ async def read_catalog(workspace: Workspace, universe: Universe) -> Reading:
                     tallies += [listing.tally] if listing.tally else []
             except BadRequest as error:
                 raise _unknown(workspace, wanted, error) from error
+            async for listing in _hidden(workspace, wanted, adapter, rows):
+                rows.add(listing, now)
             listed_fees = await adapter.get_listed_fees(rows.markets(wanted.venue))
             fees.update(((fee.scope, fee.valid_from), fee) for fee in listed_fees)
     in_order = [fees[key] for key in sorted(fees)]
     return Reading(now, rows.tables(), in_order, universe.later_knowledge(), tallies)
+
+
+async def _hidden(
+    workspace: Workspace, wanted: MarketFilter, adapter: PlatformAdapter, rows: CatalogRows
+) -> AsyncIterator[Listing]:
+    """Markets of the filter that trade as far as we know, and that were not listed now; each is asked for.
+
+    A limit hides them, or a date that was moved. Their close must be learned all the same: without it they
+    would trade for ever. What the venue does not know any more is left as it is.
+    """
+    if wanted.ids or not wanted.selection().narrows_events:
+        return
+    listed = set(rows.tables()["catalog.markets"]["market_key"].to_pylist())
+    for market in wanted.choose(workspace.catalog.markets().values()):
+        if market.traded_until is None and str(market.key) not in listed:
+            named = Selection(venue=wanted.venue, ids=(market.key.native_id,))
+            try:
+                async for listing in _crawl(adapter, named):
+                    yield listing
+            except UnsupportedError:
+                continue
+            except BadRequest as error:
+                if error.status != 404:
+                    raise
 
 
 def _unknown(workspace: Workspace, wanted: MarketFilter, error: BadRequest) -> PipelineError:
@@ -186,6 +216,8 @@ def _unknown(workspace: Workspace, wanted: MarketFilter, error: BadRequest) -> P
     strange = [name for name in (*wanted.ids, *wanted.series) if name not in known]
     if not strange or "did you mean" in str(error):
         return UsageError(str(error))
+    if strange[0] in wanted.series:
+        known = {market.series for market in listed if market.series}
     return UsageError(f"{error}{did_you_mean(strange[0], known)}")
 
 

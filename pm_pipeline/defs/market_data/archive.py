@@ -1,12 +1,12 @@
 """Saving fine history before the venue forgets it: which markets are due, and a warning for those at risk."""
 
-import asyncio
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Final
 
 import dagster as dg
 
+from pm_pipeline.defs.interrupts import complete
 from pm_pipeline.defs.market_data.assets import TABLES
 from pm_pipeline.defs.partitions import contiguous_ranges
 from pm_pipeline.defs.resources import Workspace
@@ -65,7 +65,7 @@ def ranges(ordered: Sequence[str], wanted: Iterable[str], most: int = MOST_RUNS)
 def fine_history_is_saved(workspace: Workspace) -> dg.AssetCheckResult:
     """Warn of the markets of the universe whose finest points nobody saves."""
     markets = [market for market in universe_markets(workspace) if market.key.venue is Venue.POLYMARKET]
-    unsaved = about_to_expire(workspace.lake, markets, asyncio.run(_now(workspace)) if markets else 0)
+    unsaved = about_to_expire(workspace.lake, markets, complete(_now(workspace)) if markets else 0)
     lines = [
         f"- `{each.market_key}`: stored up to {format_time(each.since)}; the next points are forgotten at "
         f"{format_time(each.expires_at)}"

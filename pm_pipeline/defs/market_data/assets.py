@@ -1,6 +1,5 @@
 """One asset per kind of market data, one partition per market."""
 
-import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
@@ -8,6 +7,7 @@ from typing import Final
 
 import dagster as dg
 
+from pm_pipeline.defs.interrupts import complete
 from pm_pipeline.defs.market_data.checks import CHECKS, result_of, withdrawn
 from pm_pipeline.defs.partitions import MARKETS, READ_DAILY
 from pm_pipeline.defs.progress import counter
@@ -56,7 +56,7 @@ def _build(name: str) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, workspace: Workspace
     ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
         markets = find_markets(workspace, context.partition_keys)
-        outcomes = asyncio.run(
+        outcomes = complete(
             read_markets(workspace, TABLES[name], markets, counter(context.log, name, len(markets)))
         )
         for check in CHECKS[name]:
@@ -109,7 +109,7 @@ def report(context: dg.AssetExecutionContext, outcomes: Sequence[Outcome]) -> No
     """
     failed = [outcome for outcome in outcomes if outcome.error]
     context.log.info(
-        f"{context.asset_key.to_user_string()}: {len(outcomes) - len(failed)} of {len(outcomes)} markets"
+        f"{context.asset_key.to_user_string()}: {len(outcomes) - len(failed)} of {len(outcomes)} partitions"
     )
     if not failed:
         return

@@ -1,6 +1,5 @@
 """Order books beyond what a venue answers to: snapshots on a clock, and recorded frames."""
 
-import asyncio
 import time
 from collections.abc import Iterator
 from itertools import groupby
@@ -8,6 +7,7 @@ from typing import Final, Literal
 
 import dagster as dg
 
+from pm_pipeline.defs.interrupts import complete
 from pm_pipeline.defs.market_data.checks import CHECKS, result_of
 from pm_pipeline.defs.resources import Workspace
 from pm_pipeline.sources.ingest import Outcome, snapshot_books
@@ -78,7 +78,7 @@ def read_books(context: dg.OpExecutionContext, workspace: Workspace) -> None:
                 count += len(await snapshot_books(adapter, workspace.lake, list(group)))
         return count
 
-    context.log.info(f"books of {asyncio.run(read())} of {len(trading)} markets that trade")
+    context.log.info(f"books of {complete(read())} of {len(trading)} markets that trade")
 
 
 @dg.job(description="Reads the present book of each market of the universe that trades.")

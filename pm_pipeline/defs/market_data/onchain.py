@@ -1,12 +1,12 @@
 """On-chain fills of Polymarket: who traded, on which side, and who took."""
 
-import asyncio
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Final
 
 import dagster as dg
 
+from pm_pipeline.defs.interrupts import complete
 from pm_pipeline.defs.market_data.assets import find_markets, report
 from pm_pipeline.defs.market_data.checks import COVERAGE, Check, Violations, result_of, sql, withdrawn
 from pm_pipeline.defs.partitions import MARKETS
@@ -122,7 +122,7 @@ def onchain_fills(
 ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
     """The chain is read once for all markets of a run: materialise them together."""
     markets = find_markets(workspace, context.partition_keys)
-    outcomes = asyncio.run(read_fills(workspace, markets, context.log))
+    outcomes = complete(read_fills(workspace, markets, context.log))
     for check in CHECKS:
         violations = check.find(workspace.lake, outcomes)
         yield result_of(check, violations, len(outcomes))

@@ -1,11 +1,11 @@
 """When market data are read without being asked."""
 
-import asyncio
 import logging
 from typing import Final
 
 import dagster as dg
 
+from pm_pipeline.defs.interrupts import complete
 from pm_pipeline.defs.launch import RANGE_END, RANGE_START
 from pm_pipeline.defs.market_data.archive import due, ranges, universe_markets
 from pm_pipeline.defs.market_data.jobs import ARCHIVE_HISTORY
@@ -25,7 +25,7 @@ def runs_due(
     known = [market for key, market in markets.items() if key in set(registered)]
     if missing := len(markets) - len(known):
         log.warning(f"{missing} markets of the universe are no partitions yet: see universe_sensor")
-    wanted = [str(market.key) for market in asyncio.run(due(workspace, known))]
+    wanted = [str(market.key) for market in complete(due(workspace, known))]
     if not wanted:
         return dg.SkipReason(f"nothing new can be had of {len(known)} markets")
     return [

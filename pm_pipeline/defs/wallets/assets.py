@@ -1,6 +1,5 @@
 """The assets of wallets: two by wallet, one by market, one by day. Each reading of the venue is kept."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, Literal
@@ -9,6 +8,7 @@ import dagster as dg
 from pydantic import Field
 
 from pm_pipeline.defs.config import Strict
+from pm_pipeline.defs.interrupts import complete
 from pm_pipeline.defs.market_data.assets import find_markets, report
 from pm_pipeline.defs.market_data.checks import Check, Violations, result_of
 from pm_pipeline.defs.partitions import DAYS, MARKETS, READ_DAILY
@@ -187,7 +187,7 @@ def _materialised(
 ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
     """Read, check, report: what breaks a blocking rule is taken out, and any failure fails the step."""
     lake = workspace.lake
-    outcomes = asyncio.run(read)
+    outcomes = complete(read)
     for check in CHECKS[name]:
         violations = check.find(lake, outcomes)
         yield result_of(check, violations, len(outcomes))

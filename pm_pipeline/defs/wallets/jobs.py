@@ -1,6 +1,5 @@
 """Reading wallets: those named, those that are followed, and those that lead."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 
@@ -8,6 +7,7 @@ import dagster as dg
 from pydantic import Field
 
 from pm_pipeline.defs.config import Strict
+from pm_pipeline.defs.interrupts import complete
 from pm_pipeline.defs.launch import Launcher, Resolve
 from pm_pipeline.defs.partitions import contiguous_ranges, register
 from pm_pipeline.defs.resources import Workspace
@@ -58,7 +58,7 @@ def build_wallet_jobs(resolve: Resolve) -> list[dg.JobDefinition]:
     def follow(context: dg.OpExecutionContext, config: Wallets, workspace: Workspace) -> None:
         wanted = {parse_address(text) for text in config.wallets}
         if config.leaders:
-            wanted |= set(asyncio.run(leaders(workspace, config)))
+            wanted |= set(complete(leaders(workspace, config)))
         new = register(context.instance, WALLETS, sorted(wanted))
         assert WALLETS.name is not None
         known = list(context.instance.get_dynamic_partitions(WALLETS.name))

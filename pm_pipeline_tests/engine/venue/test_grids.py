@@ -58,7 +58,7 @@ def test_an_offer_made_of_a_mid_lies_on_the_ticks_of_its_time(
     ts = np.arange(len(mids), dtype=np.int64)
     none = np.full(len(mids), -1, np.int64)
     quotes = Quotes(ts, ts, (np.array(mids) * 1e6).round().astype(np.int64), none, none)
-    touch = touch_of_quotes(quotes, grids(), execution(liquidity="constant").under(Scenario.BASE))
+    touch = touch_of_quotes(quotes, grids(), execution().under(Scenario.BASE))
     assert (touch.ask / 1e6).tolist() == offers
     assert (touch.bid / 1e6).tolist() == bids
 

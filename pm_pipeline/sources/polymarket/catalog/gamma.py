@@ -104,7 +104,7 @@ async def _pages(client: HttpClient, selection: Selection) -> AsyncIterator[List
         return closed_already.get(raw.id) is None or (raw.closed and not closed_already[raw.id])
 
     for params in await _filters(client, selection, by_event=by_event):
-        counted = by_event and selection.state is MarketState.ANY
+        counted = by_event and selection.state is MarketState.ANY and selection.limit is None
         stated = await count_events(client, params) if counted else None
         events: set[str] = set()
         # an event that is still open has closed markets too

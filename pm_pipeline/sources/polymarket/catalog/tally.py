@@ -1,9 +1,10 @@
 """How many events Gamma counts, held against how many its listing gave.
 
-A keyset listing that ends early looks like one that is whole. Only ``/events/pagination`` tells a number; it is
-undocumented, and nobody says that it counts just what the listing lists. So a difference is told and refuses
-nothing. Events are asked for that are active and not archived, open and closed together: their number only
-grows, hence a count from before the crawl is the least that the listing must give, whatever closes meanwhile.
+A keyset listing that ends early looks like one that is whole. Only ``/events/pagination`` tells a number; it
+is undocumented, and nobody says that it counts just what the listing lists. So a difference is told, and
+refuses nothing. Events are asked for that are active and not archived, open and closed together: their number
+only grows, hence a count from before the crawl is the least that the listing must give, whatever closes
+meanwhile.
 """
 
 from typing import Final

@@ -272,10 +272,11 @@ def test_events_are_crawled_open_and_closed_and_placeholders_are_dropped() -> No
         ("3", "2", ("weather",), "nyc"),
     ]
     shared = {"limit": "100", "tag_slug": "weather"}
-    assert [params for _, params in server.asked] == [
-        {**shared, "closed": "false"},
-        {**shared, "closed": "false", "after_cursor": "c"},
-        {**shared, "closed": "true"},
+    assert server.asked == [
+        ("/events/pagination", {"limit": "1", "active": "true", "archived": "false", "tag_slug": "weather"}),
+        ("/events/keyset", {**shared, "closed": "false"}),
+        ("/events/keyset", {**shared, "closed": "false", "after_cursor": "c"}),
+        ("/events/keyset", {**shared, "closed": "true"}),
     ]
 
 

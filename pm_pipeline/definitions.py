@@ -20,10 +20,10 @@ from pm_pipeline.defs.market_data.archive import fine_history_is_saved
 from pm_pipeline.defs.market_data.assets import build_assets
 from pm_pipeline.defs.market_data.bars import MAKE_BARS, trade_bars
 from pm_pipeline.defs.market_data.books import BOOK_SNAPSHOTS, READ_RECORDING, book_snapshots, recorded_books
-from pm_pipeline.defs.market_data.jobs import ARCHIVE_HISTORY, INGEST_MARKETS
+from pm_pipeline.defs.market_data.jobs import ARCHIVE_HISTORY, INGEST_MARKETS, INGEST_RESULTS
 from pm_pipeline.defs.market_data.onchain import INGEST_ONCHAIN, onchain_fills
 from pm_pipeline.defs.market_data.reconcile import RECONCILE, reconciliation
-from pm_pipeline.defs.market_data.schedules import archive_history
+from pm_pipeline.defs.market_data.schedules import archive_history, daily_results
 from pm_pipeline.defs.progress import terminal
 from pm_pipeline.defs.resources import Warehouse, Workspace
 from pm_pipeline.defs.wallets.assets import holders, leaderboard, wallet_activity, wallet_positions
@@ -61,6 +61,7 @@ def build() -> dg.Definitions:
             INGEST_CATALOG,
             INGEST_MARKETS,
             ARCHIVE_HISTORY,
+            INGEST_RESULTS,
             INGEST_ONCHAIN,
             READ_RECORDING,
             MAKE_BARS,
@@ -71,7 +72,14 @@ def build() -> dg.Definitions:
             *WALLET_JOBS,
             *build_wallet_jobs(resolve),
         ],
-        schedules=[DAILY_CATALOG, BOOK_SNAPSHOTS, archive_history, DAILY_WALLETS, DAILY_LEADERBOARD],
+        schedules=[
+            DAILY_CATALOG,
+            BOOK_SNAPSHOTS,
+            archive_history,
+            daily_results,
+            DAILY_WALLETS,
+            DAILY_LEADERBOARD,
+        ],
         sensors=[universe_sensor],
         resources={"workspace": workspace, "lake": LakeIOManager(workspace=workspace), "duckdb": Warehouse()},
         loggers={"console": dg.colored_console_logger, "terminal": terminal},

@@ -10,20 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pm_pipeline import definitions
-from pm_pipeline.defs.market_data.archive import ranges
-from pm_pipeline.defs.market_data.schedules import archive_history, runs_due
+from pm_pipeline.defs.market_data.archive import HISTORY, RESULTS, Followed, ranges
+from pm_pipeline.defs.market_data.schedules import archive_history, daily_results, runs_due
 from pm_pipeline.defs.partitions import MARKETS
 from pm_pipeline.defs.resources import Workspace
 from pm_pipeline.markets.clock import DAY
 from pm_pipeline.sources.ingest import ASKED_TO, PRICES, TRADES
+from pm_pipeline.sources.ingest import RESOLUTIONS as ENDS
 from pm_pipeline_tests.small_world import load_world
 from pm_pipeline_tests.workdir import Workdir
 
 NAME = MARKETS.name or ""
 
 
-def tick(instance: dg.DagsterInstance) -> Any:
-    return runs_due(instance, Workspace(), logging.getLogger("test"))
+def tick(instance: dg.DagsterInstance, followed: Followed = HISTORY) -> Any:
+    return runs_due(instance, Workspace(), logging.getLogger("test"), followed)
 
 
 def recent() -> set[str]:
@@ -43,8 +44,27 @@ def older(workdir: Workdir, *keys: str) -> None:
             workdir.lake.write(table, key, workdir.lake.read(table, key), meta={ASKED_TO: earlier})
 
 
-def test_it_is_off_until_somebody_turns_it_on() -> None:
-    assert archive_history.default_status is dg.DefaultScheduleStatus.STOPPED
+def test_they_are_off_until_somebody_turns_them_on() -> None:
+    for schedule in (archive_history, daily_results):
+        assert schedule.default_status is dg.DefaultScheduleStatus.STOPPED
+
+
+def test_ends_are_read_until_they_are_final(fetched: Workdir) -> None:
+    closed = sorted(
+        str(m.market.key) for m in load_world().markets.values() if m.resolution.closed_at is not None
+    )
+    with dg.DagsterInstance.get() as instance:
+        assert isinstance(tick(instance, RESULTS), dg.SkipReason)
+        for key in closed:
+            assert fetched.lake.delete(ENDS, key)
+        trading = {part[0] for part in fetched.lake.partitions(ENDS)}
+        for request in tick(instance, RESULTS):
+            result = definitions.resolve("ingest_results").execute_in_process(
+                instance=instance, tags=request.tags
+            )
+            assert result.success
+        assert {part[0] for part in fetched.lake.partitions(ENDS)} == trading | set(closed)
+        assert isinstance(tick(instance, RESULTS), dg.SkipReason)
 
 
 def test_what_is_stored_to_the_present_is_not_asked_for(fetched: Workdir) -> None:

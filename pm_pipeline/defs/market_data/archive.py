@@ -1,8 +1,11 @@
-"""Saving fine history before the venue forgets it: which markets are due, and a warning for those at risk."""
+"""What is read again by itself: fine history before the venue forgets it, and how markets ended.
 
-from collections.abc import Iterable, Sequence
+Which markets are due, and a warning for those at risk.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
-from typing import Final
+from typing import Final, NamedTuple
 
 import dagster as dg
 
@@ -20,6 +23,24 @@ from pm_pipeline.universe import choose, universe_of
 ARCHIVED: Final = ("prices", "trades")
 """What is read again and again while a market trades."""
 
+
+class Followed(NamedTuple):
+    """Assets that are read again and again, and of which markets."""
+
+    assets: tuple[str, ...]
+    wanted: Callable[[Market, Nanos], bool]
+
+
+def has_closed(market: Market, now: Nanos) -> bool:
+    """Whether trading has ended, as far as the catalog knows."""
+    return market.traded_until is not None and market.traded_until <= now
+
+
+HISTORY: Final = Followed(ARCHIVED, is_archived)
+"""Of what trades or closed within a week."""
+
+RESULTS: Final = Followed(("resolutions",), has_closed)
+
 MOST_RUNS: Final = 20
 """Ranges of partitions that one tick asks for; near ones are joined, and what lies between is read too."""
 
@@ -29,8 +50,8 @@ def universe_markets(workspace: Workspace) -> list[Market]:
     return choose(universe_of(workspace.settings), workspace.catalog.markets().values())
 
 
-async def due(workspace: Workspace, markets: Sequence[Market]) -> list[Market]:
-    """Those of ``markets`` that trade or closed within a week, and of which something new can be had."""
+async def due(workspace: Workspace, markets: Sequence[Market], followed: Followed) -> list[Market]:
+    """Those of ``markets`` that are followed, and of which something new can be had."""
     found = []
     for venue in sorted({market.key.venue for market in markets}):
         async with workspace.adapter(venue) as adapter:
@@ -39,8 +60,10 @@ async def due(workspace: Workspace, markets: Sequence[Market]) -> list[Market]:
                 market
                 for market in markets
                 if market.key.venue is venue
-                and is_archived(market, now)
-                and not all(is_fresh(adapter, workspace.lake, TABLES[name], market, now) for name in ARCHIVED)
+                and followed.wanted(market, now)
+                and not all(
+                    is_fresh(adapter, workspace.lake, TABLES[name], market, now) for name in followed.assets
+                )
             ]
     return found
 

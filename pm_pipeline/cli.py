@@ -395,7 +395,7 @@ def _show(run_id: str | None, as_json: bool) -> None:
             )
         )
         return
-    console = _print_table(terminal_table(run))
+    console = print_table(terminal_table(run))
     for name, path in files.items():
         console.print(f"  {name:<14} {path}", soft_wrap=True, highlight=False)
 
@@ -409,10 +409,10 @@ def _print(rows: list[dict[str, Any]], as_json: bool, title: str) -> None:
         table.add_column(name, no_wrap=not table.columns)
     for row in rows:
         table.add_row(*("" if value is None else str(value) for value in row.values()))
-    _print_table(table)
+    print_table(table)
 
 
-def _print_table(table: Table) -> Console:
+def print_table(table: Table) -> Console:
     """Print a table of which nothing is cut off; the console, for more.
 
     It is as wide as the terminal, or as its longest words need; in a file or pipe a row takes one line.

@@ -9,7 +9,6 @@ from typing import Any
 import click
 import pyarrow as pa
 import pyarrow.compute as pc
-from rich.console import Console
 from rich.table import Table
 
 from pm_pipeline.config import Settings
@@ -141,14 +140,15 @@ def _count(acts: pa.Table, kind: str) -> int:
 
 
 def _show(summary: Summary) -> None:
-    console = Console()
+    from pm_pipeline.cli import print_table
+
     grid = Table(title=f"{summary.world}: {summary.wallet}", title_justify="left", header_style="bold")
     columns = ("market", "outcome", "size", "bought", "avg_price", "realised_pnl", "status")
     for name in columns:
         grid.add_column(name, justify="right" if name in columns[2:6] else "left")
     for row in summary.positions[:SHOWN]:
         grid.add_row(*("" if row[name] is None else _text(row[name]) for name in columns))
-    console.print(grid)
+    console = print_table(grid)
     if len(summary.positions) > SHOWN:
         console.print(f"  … and {len(summary.positions) - SHOWN} more; --json has all")
     lines = {

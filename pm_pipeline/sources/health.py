@@ -117,6 +117,8 @@ async def _examined(each: _Probed, sources: Sources, now: Nanos) -> Health:
         return Health(each.source, Verdict.UNSET, None, "set PM_POLYGON_RPC to read fills after 2026-04-28")
     try:
         newest, note = await each.ask(sources)
+    except _NoTokenError as error:
+        return Health(each.source, Verdict.UNSET, None, f"not asked, for Gamma names no token: {error}")
     except SourceError as error:
         return Health(each.source, Verdict.DEAD, None, str(error))
     if newest is None:
@@ -245,10 +247,18 @@ async def _open_markets(client: HttpClient) -> list[dict[str, Any]]:
     return page.markets
 
 
+class _NoTokenError(SourceError):
+    """Nothing can be asked of a source, since another does not say what there is."""
+
+
 async def _traded_token(sources: Sources) -> str:
     """A token of the open market that trades most, of those on a page."""
     endpoint = "/markets/keyset"
-    rows = [convert(row, GammaMarket, endpoint) for row in await _open_markets(sources.clients["gamma"])]
+    try:
+        listed = await _open_markets(sources.clients["gamma"])
+        rows = [convert(row, GammaMarket, endpoint) for row in listed]
+    except SourceError as error:
+        raise _NoTokenError(str(error)) from error
     best = max(rows, key=lambda row: (row.enable_order_book is not False, row.volume_num or 0))
     tokens = packed(best.clob_token_ids, endpoint, "clobTokenIds")
     if not tokens:

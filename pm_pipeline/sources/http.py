@@ -242,8 +242,11 @@ class HttpClient:
                     tries += 1
                     return await self._attempt(request, decoder, pace)
         except _Transient as error:
+            advice = (
+                "Check the network" if isinstance(error.__cause__, httpx.ConnectError) else "Try again later"
+            )
             raise SourceUnavailable(
-                f"{redacted(request.url)} failed {tries} times; last: {error}. Try again later"
+                f"{redacted(request.url)} failed {tries} times; last: {error}. {advice}"
             ) from error.__cause__
         raise AssertionError("a retry loop ends by an answer or an error")
 

@@ -7,7 +7,7 @@ does not know for a Python variable.
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -17,6 +17,7 @@ import duckdb
 
 from pm_pipeline.warehouse import schema
 from pm_pipeline.warehouse.columns import Column, Kind, Table
+from pm_pipeline.warehouse.conform import Partition
 from pm_pipeline.warehouse.files import TEMPORARY, StorageError, make_folder, storing, sync
 from pm_pipeline.warehouse.lake import Lake
 from pm_pipeline.warehouse.locks import file_lock
@@ -45,10 +46,13 @@ _HELD: Final = "another program has it open for writing; close that program and 
 _DAMAGED: Final = "it is damaged; remove it and materialise the warehouse asset, which makes it from the lake"
 
 
-def connect(lake: Lake, tables: Iterable[str] | None = None) -> duckdb.DuckDBPyConnection:
+def connect(
+    lake: Lake, tables: Iterable[str] | Mapping[str, Iterable[Partition | str]] | None = None
+) -> duckdb.DuckDBPyConnection:
     """An in-memory connection with a view per table (all of them by default) over its partition files.
 
-    A view sees partitions that are written later, unless the table had none at all when it was made.
+    Where ``tables`` names partitions, a view holds these alone, and opens no other file. Else it sees also
+    partitions that are written later, unless the table had none at all when it was made.
     DuckDB opens a file twice: a query in the very moment in which one of its partitions is replaced may fail,
     or mix its old and new rows; ask again. :meth:`Lake.read`, which assets use, opens a file once.
     """
@@ -57,8 +61,10 @@ def connect(lake: Lake, tables: Iterable[str] | None = None) -> duckdb.DuckDBPyC
     # a misspelt table is an error, not a look-up among the caller's Python variables
     connection.execute("SET TimeZone = 'UTC'; SET python_enable_replacements = false").fetchall()
     with _reading(lake.root):
-        for table in [schema.table(name) for name in (TABLES if tables is None else tables)]:
-            _create(connection, table, "VIEW", _select(table, lake.root / table.name))
+        for name in TABLES if tables is None else tables:
+            table = schema.table(name)
+            named = tables[name] if isinstance(tables, Mapping) else None
+            _create(connection, table, "VIEW", _select(table, _files(lake, table, named)))
     return connection
 
 
@@ -134,10 +140,10 @@ def _build(lake: Lake, path: Path) -> dict[str, int]:
         for name, table in TABLES.items():
             kind = "VIEW" if _schema_of(table) in _BIG else "TABLE"
             if kind == "VIEW":
-                _create(connection, table, kind, _select(table, lake.root / name))
+                _create(connection, table, kind, _select(table, _files(lake, table)))
             else:
                 with lake.snapshot(name) as folder:
-                    _create(connection, table, kind, _select(table, folder))
+                    _create(connection, table, kind, _select(table, _all_in(folder)))
             connection.execute(f"COMMENT ON {kind} {name} IS {_literal(table.meaning)}").fetchall()
             for column in table.columns:
                 comment = _literal(column.meaning)
@@ -152,18 +158,32 @@ def _create(connection: duckdb.DuckDBPyConnection, table: Table, kind: str, sele
     connection.execute(f"CREATE {kind} {table.name} AS {select}").fetchall()
 
 
-def _select(table: Table, folder: Path) -> str:
-    """The rows of the partition files in a folder; a typed nothing where there is none.
+def _files(lake: Lake, table: Table, partitions: Iterable[Partition | str] | None = None) -> list[str]:
+    """The files of these partitions, or a pattern for those of the whole table."""
+    if partitions is None:
+        return _all_in(lake.root / table.name)
+    return [_verbatim(str(path.resolve())) for path in lake.paths(table.name, partitions)]
+
+
+def _all_in(folder: Path) -> list[str]:
+    """A pattern for the partition files in a folder; nothing where there is none."""
+    if next(folder.glob(_FILES), None) is None:
+        return []
+    return [f"{_verbatim(str(folder.resolve()))}/{_FILES}"]
+
+
+def _select(table: Table, files: Sequence[str]) -> str:
+    """The rows of partition files, by names or patterns; a typed nothing where there is none.
 
     All files of a current lake have the declared columns, so that they need not all be opened to unite
     theirs.
     """
-    if next(folder.glob(_FILES), None) is None:
+    if not files:
         columns = ", ".join(f"NULL::{_SQL_TYPE[column.kind]} AS {_name(column)}" for column in table.columns)
         return f"SELECT {columns} WHERE false"
     columns = ", ".join(f"{_shown(column)} AS {_name(column)}" for column in table.columns)
-    files = _literal(f"{_verbatim(str(folder.resolve()))}/{_FILES}")
-    return f"SELECT {columns} FROM read_parquet({files}, hive_partitioning = false)"
+    named = ", ".join(map(_literal, files))
+    return f"SELECT {columns} FROM read_parquet([{named}], hive_partitioning = false)"
 
 
 def _shown(column: Column) -> str:

@@ -34,6 +34,7 @@ from pm_pipeline.warehouse.files import (
     storing,
     sync,
 )
+from pm_pipeline.warehouse.locks import file_lock
 from pm_pipeline.warehouse.partition_file import (
     ROW_GROUP,
     Bounds,
@@ -51,6 +52,7 @@ WHOLE: Final[Partition] = ("all",)
 """The one partition of a table that is not divided."""
 
 _SUFFIX: Final = ".parquet"
+_HELD_FOR_S: Final = 600.0
 _ASIDE: Final = "_withdrawn"
 _MARKER: Final = "_lake.json"
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
@@ -140,6 +142,18 @@ class Lake:
             schema_version=self.schema_version,
             durability=self.durability,
         )
+
+    @contextmanager
+    def changing(self, table: str, partition: Partition | str) -> Iterator[None]:
+        """Hold a partition whose new rows are made of the stored ones: two at once would lose one's rows.
+
+        Raises :class:`~pm_pipeline.warehouse.locks.LockTimeoutError` when another holds it for too long.
+        """
+        declared = schema.table(table)
+        path = self._path(declared, _parts(declared, partition))
+        self._prepare()
+        with file_lock(path, mode="exclusive", timeout_s=_HELD_FOR_S):
+            yield
 
     def delete(self, table: str, partition: Partition | str) -> bool:
         """Remove a partition; whether there was one."""
@@ -300,9 +314,13 @@ class Lake:
         given = (prefix,) if isinstance(prefix, str) else tuple(prefix)
         return sorted(parts for parts, _ in self._walk(declared) if parts[: len(given)] == given)
 
-    def paths(self, table: str) -> list[Path]:
-        """The files of a table, sorted."""
-        return sorted(path for _, path in self._walk(schema.table(table)))
+    def paths(self, table: str, partitions: Iterable[Partition | str] | None = None) -> list[Path]:
+        """The files of a table, or of those of its ``partitions`` that there are; sorted."""
+        declared = schema.table(table)
+        if partitions is None:
+            return sorted(path for _, path in self._walk(declared))
+        named = (self._path(declared, _parts(declared, partition)) for partition in partitions)
+        return sorted(path for path in named if path.exists())
 
     @contextmanager
     def snapshot(self, table: str) -> Iterator[Path]:

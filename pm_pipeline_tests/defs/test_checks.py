@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 
 from pm_pipeline.defs.market_data.assets import TABLES
-from pm_pipeline.defs.market_data.checks import CHECKS, Check, result_of, withdrawn
+from pm_pipeline.defs.market_data.checked import result_of, withdrawn
+from pm_pipeline.defs.market_data.checks import CHECKS, Check
 from pm_pipeline.markets.clock import SECOND
 from pm_pipeline.sources.ingest import Outcome
 from pm_pipeline.warehouse.coverage import Coverage, CoverageStatus, read_coverage

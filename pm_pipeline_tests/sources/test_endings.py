@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from pm_pipeline.defs.market_data.checks import CHECKS, withdrawn
+from pm_pipeline.defs.market_data.checked import withdrawn
+from pm_pipeline.defs.market_data.checks import CHECKS
 from pm_pipeline.markets.clock import HOUR, Nanos
 from pm_pipeline.markets.market import GroupKind, Market, MarketGroup
 from pm_pipeline.markets.resolution import Claim, Resolution, ResolutionStatus

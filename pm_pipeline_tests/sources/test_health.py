@@ -69,13 +69,21 @@ def test_sources_whose_newest_row_is_old_are_stale_and_need_help() -> None:
         ("cut_body@/v2/status#1x9", {"polymarket data v2 status"}),
         ("server_error@/book#1x9", {"polymarket clob"}),
         ("rate_limited@/trade-api/v2/markets/trades#1x9", {"kalshi"}),
-        ("unavailable@/markets/keyset#1x99", {"polymarket gamma", "polymarket clob", "polymarket websocket"}),
+        ("unavailable@/markets/keyset#1x99", {"polymarket gamma"}),
     ],
 )
 def test_a_source_that_does_not_answer_is_dead_and_says_why(fault: str, dead: set[str]) -> None:
     found = health(fault)
     assert {name for name, each in found.items() if each.verdict is Verdict.DEAD} == dead
     assert all("failed 2 times" in found[name].note for name in dead)
+
+
+def test_a_source_that_cannot_be_asked_is_not_called_dead() -> None:
+    """Gamma names the token that the CLOB and its channel are asked for."""
+    found = health("unavailable@/markets/keyset#1x99")
+    for name in ("polymarket clob", "polymarket websocket"):
+        assert found[name].verdict is Verdict.UNSET
+        assert "not asked, for Gamma names no token" in found[name].note
 
 
 async def _closes(socket: WebSocket) -> None:

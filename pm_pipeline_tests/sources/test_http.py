@@ -158,7 +158,9 @@ class Broken(httpx.AsyncBaseTransport):
 
 
 def test_a_lost_connection_is_retried_and_then_said() -> None:
-    with pytest.raises(SourceUnavailable, match="failed 6 times; last: ConnectError: connection refused"):
+    with pytest.raises(
+        SourceUnavailable, match=r"failed 6 times; last: ConnectError: connection refused\. Check the network"
+    ):
         get(Broken())
 
 

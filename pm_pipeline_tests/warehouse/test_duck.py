@@ -134,6 +134,17 @@ def test_the_lake_may_lie_anywhere(tmp_path: Path, folder: str) -> None:
         assert rows(connection, "SELECT market_key FROM market_data.prices") == [(KEY,), (KEY,)]
 
 
+def test_a_view_of_named_partitions_opens_no_other_file(tmp_path: Path) -> None:
+    lake = filled(tmp_path)
+    lake.write(PRICES, "polymarket:2", prices([{"ts": 1, "mid": 1}], "polymarket:2"))
+    [other] = lake.paths(PRICES, [KEY])
+    other.write_bytes(b"not parquet at all")
+    with connect(lake, {PRICES: ["polymarket:2", "polymarket:absent"]}) as connection:
+        assert rows(connection, "SELECT market_key FROM market_data.prices") == [("polymarket:2",)]
+    with connect(lake, {PRICES: []}) as connection:
+        assert rows(connection, "SELECT count(*) FROM market_data.prices") == [(0,)]
+
+
 def test_a_view_sees_partitions_written_after_it(tmp_path: Path) -> None:
     lake = filled(tmp_path)
     with connect(lake, [PRICES]) as connection:

@@ -1,6 +1,6 @@
 """One asset per kind of market data, one partition per market."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import groupby
 from typing import Final
@@ -8,11 +8,12 @@ from typing import Final
 import dagster as dg
 
 from pm_pipeline.defs.interrupts import complete
-from pm_pipeline.defs.market_data.checks import CHECKS, result_of, withdrawn
+from pm_pipeline.defs.market_data.checked import Results, materialised
+from pm_pipeline.defs.market_data.checks import CHECKS
 from pm_pipeline.defs.partitions import MARKETS, READ_DAILY
 from pm_pipeline.defs.progress import counter
 from pm_pipeline.defs.resources import Workspace
-from pm_pipeline.errors import PipelineError, UsageError, did_you_mean
+from pm_pipeline.errors import UsageError, did_you_mean
 from pm_pipeline.markets.market import Market
 from pm_pipeline.sources.endings import ingest_resolutions
 from pm_pipeline.sources.ingest import RESOLUTIONS, Outcome, ingest
@@ -28,7 +29,6 @@ MEANINGS: Final = {
     "No signal may depend on it: only settlement, research and reports read it.",
 }
 TABLES: Final = {name: f"{'catalog' if name == 'resolutions' else 'market_data'}.{name}" for name in MEANINGS}
-SHOWN: Final = 20
 
 
 def build_assets() -> list[dg.AssetsDefinition]:
@@ -52,29 +52,22 @@ def _build(name: str) -> dg.AssetsDefinition:
         ],
         pool="venues",
     )
-    def asset(
-        context: dg.AssetExecutionContext, workspace: Workspace
-    ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
+    def asset(context: dg.AssetExecutionContext, workspace: Workspace) -> Results:
         markets = find_markets(workspace, context.partition_keys)
         outcomes = complete(
             read_markets(workspace, TABLES[name], markets, counter(context.log, name, len(markets)))
         )
-        for check in CHECKS[name]:
-            violations = check.find(workspace.lake, outcomes)
-            yield result_of(check, violations, len(outcomes))
-            if check.blocking:
-                outcomes = withdrawn(workspace.lake, check, violations, outcomes)
-        report(context, outcomes)
-        yield dg.MaterializeResult(
-            metadata={
-                "dagster/row_count": sum(outcome.coverage.rows for outcome in outcomes),
-                "markets": len(outcomes),
-                "without_rows": sum(outcome.coverage.rows == 0 for outcome in outcomes),
-                "world": workspace.settings.label,
-            }
-        )
+        yield from materialised(context, workspace, CHECKS[name], outcomes, by_market)
 
     return asset
+
+
+def by_market(outcomes: Sequence[Outcome]) -> dict[str, int]:
+    """How many markets were read, and how many of them have no rows."""
+    return {
+        "markets": len(outcomes),
+        "without_rows": sum(outcome.coverage.rows == 0 for outcome in outcomes),
+    }
 
 
 def find_markets(workspace: Workspace, keys: Sequence[str]) -> list[Market]:
@@ -99,32 +92,3 @@ async def read_markets(
         async with workspace.adapter(venue) as adapter:
             outcomes += await read(adapter, workspace.lake, markets=list(group), done=done)
     return outcomes
-
-
-def report(context: dg.AssetExecutionContext, outcomes: Sequence[Outcome]) -> None:
-    """Log what came, and fail the step if any partition could not be read.
-
-    The partitions that were read stay materialised: they are recorded before the step fails, so that a
-    re-run needs to fetch only the others.
-    """
-    failed = [outcome for outcome in outcomes if outcome.error]
-    context.log.info(
-        f"{context.asset_key.to_user_string()}: {len(outcomes) - len(failed)} of {len(outcomes)} partitions"
-    )
-    if not failed:
-        return
-    for outcome in outcomes:
-        if not outcome.error and len(outcomes) > 1:
-            context.log_event(
-                dg.AssetMaterialization(
-                    context.asset_key,
-                    partition=outcome.market_key,
-                    metadata={"dagster/partition_row_count": outcome.coverage.rows},
-                )
-            )
-    shown = "\n".join(f"  {outcome.market_key}: {outcome.error}" for outcome in failed[:SHOWN])
-    more = f"\n  … and {len(failed) - SHOWN} more" if len(failed) > SHOWN else ""
-    raise PipelineError(
-        f"{len(failed)} of {len(outcomes)} partitions were not written; their former rows stay. "
-        f"Materialise them again once the cause is gone:\n{shown}{more}"
-    )

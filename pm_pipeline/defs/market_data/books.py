@@ -8,7 +8,8 @@ from typing import Final, Literal
 import dagster as dg
 
 from pm_pipeline.defs.interrupts import complete
-from pm_pipeline.defs.market_data.checks import CHECKS, result_of
+from pm_pipeline.defs.market_data.checked import result_of
+from pm_pipeline.defs.market_data.checks import CHECKS
 from pm_pipeline.defs.resources import Workspace
 from pm_pipeline.sources.ingest import Outcome, snapshot_books
 from pm_pipeline.sources.polymarket.books.ingest import require_all

@@ -9,7 +9,7 @@ import dagster as dg
 from pm_pipeline.markets.resolution import contradiction
 from pm_pipeline.markets.units import MICRO
 from pm_pipeline.sources.endings import ChangedEndError, former_state, pays_whole
-from pm_pipeline.sources.ingest import Outcome, withdraw
+from pm_pipeline.sources.ingest import Outcome
 from pm_pipeline.warehouse.catalog import Catalog
 from pm_pipeline.warehouse.claims import latest_claims
 from pm_pipeline.warehouse.duck import connect
@@ -34,25 +34,17 @@ class Check:
 
 
 def sql(table: str, query: str) -> Callable[[Lake, Sequence[Outcome]], Violations]:
-    """A rule as a query over the run's partitions of ``table``, named ``rows``: (market_key, detail)."""
+    """A rule as a query over the run's partitions of ``table``, named ``rows``: (partition, detail)."""
 
     def find(lake: Lake, outcomes: Sequence[Outcome]) -> Violations:
-        keys = [outcome.market_key for outcome in outcomes if outcome.coverage.rows]
-        if not keys:
+        partitions = [outcome.market_key for outcome in outcomes if outcome.coverage.rows]
+        if not partitions:
             return []
-        with connect(lake, [table]) as connection:
-            connection.execute(
-                f"CREATE VIEW asked AS FROM {table} WHERE market_key IN ({', '.join(map(_quoted, keys))})"
-            ).fetchall()
-            found = connection.execute(query.format(rows="asked")).fetchall()
+        with connect(lake, {table: partitions}) as connection:
+            found = connection.execute(query.format(rows=table)).fetchall()
         return [(str(key), str(detail)) for key, detail in found]
 
     return find
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("'", "''")
-    return f"'{escaped}'"
 
 
 def _short(lake: Lake, outcomes: Sequence[Outcome]) -> Violations:
@@ -258,30 +250,3 @@ CHECKS: Final[dict[str, tuple[Check, ...]]] = {
     ),
 }
 """The checks of each asset, in the order in which they are shown."""
-
-
-def result_of(check: Check, violations: Violations, markets: int) -> dg.AssetCheckResult:
-    """What Dagster shows of one check over the partitions of a run."""
-    return dg.AssetCheckResult(
-        check_name=check.name,
-        passed=not violations,
-        severity=check.severity,
-        metadata={
-            "markets": markets,
-            "violations": len(violations),
-            "first": dg.MetadataValue.md(
-                "\n".join(f"- `{key}`: {detail}" for key, detail in violations[:20]) or "none"
-            ),
-        },
-    )
-
-
-def withdrawn(lake: Lake, check: Check, violations: Violations, outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """The outcomes, those that break the check as failures: their partitions are taken out of the lake."""
-    reasons = dict(violations)
-    return [
-        withdraw(lake, outcome, f"{check.name}: {reasons[outcome.market_key]}")
-        if outcome.market_key in reasons
-        else outcome
-        for outcome in outcomes
-    ]

@@ -1,14 +1,15 @@
 """On-chain fills of Polymarket: who traded, on which side, and who took."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Final
 
 import dagster as dg
 
 from pm_pipeline.defs.interrupts import complete
-from pm_pipeline.defs.market_data.assets import find_markets, report
-from pm_pipeline.defs.market_data.checks import COVERAGE, Check, Violations, result_of, sql, withdrawn
+from pm_pipeline.defs.market_data.assets import by_market, find_markets
+from pm_pipeline.defs.market_data.checked import Results, materialised
+from pm_pipeline.defs.market_data.checks import COVERAGE, Check, Violations, sql
 from pm_pipeline.defs.partitions import MARKETS
 from pm_pipeline.defs.progress import counter
 from pm_pipeline.defs.resources import Workspace
@@ -36,9 +37,7 @@ def volumes(lake: Lake, keys: Sequence[str]) -> dict[str, Decimal]:
         return {}
     with connect(lake, {TABLE: stored}) as connection:
         rows = connection.execute(
-            f"SELECT market_key, sum(cash) FROM {TABLE} WHERE counts_volume AND market_key IN "
-            "(SELECT unnest(?)) GROUP BY ALL",
-            [stored],
+            f"SELECT market_key, sum(cash) FROM {TABLE} WHERE counts_volume GROUP BY ALL"
         ).fetchall()
     return {str(key): Decimal(cash) for key, cash in rows}
 
@@ -117,28 +116,18 @@ CHECKS: Final = (
     ],
     pool="venues",
 )
-def onchain_fills(
-    context: dg.AssetExecutionContext, workspace: Workspace
-) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
+def onchain_fills(context: dg.AssetExecutionContext, workspace: Workspace) -> Results:
     """The chain is read once for all markets of a run: materialise them together."""
     markets = find_markets(workspace, context.partition_keys)
     outcomes = complete(read_fills(workspace, markets, context.log))
-    for check in CHECKS:
-        violations = check.find(workspace.lake, outcomes)
-        yield result_of(check, violations, len(outcomes))
-        if check.blocking:
-            outcomes = withdrawn(workspace.lake, check, violations, outcomes)
-    report(context, outcomes)
-    yield dg.MaterializeResult(
-        metadata={
-            "dagster/row_count": sum(outcome.coverage.rows for outcome in outcomes),
-            "markets": len(outcomes),
-            "without_rows": sum(outcome.coverage.rows == 0 for outcome in outcomes),
-            "frozen": sum(outcome.coverage.status == "frozen" for outcome in outcomes),
-            "gaps": sum(outcome.coverage.gaps for outcome in outcomes),
-            "world": workspace.settings.label,
-        }
-    )
+    yield from materialised(context, workspace, CHECKS, outcomes, _told)
+
+
+def _told(outcomes: Sequence[Outcome]) -> dict[str, int]:
+    return by_market(outcomes) | {
+        "frozen": sum(outcome.coverage.status == "frozen" for outcome in outcomes),
+        "gaps": sum(outcome.coverage.gaps for outcome in outcomes),
+    }
 
 
 async def read_fills(

@@ -7,7 +7,8 @@ from typing import Final
 
 import dagster as dg
 
-from pm_pipeline.defs.market_data.assets import SHOWN, find_markets
+from pm_pipeline.defs.market_data.assets import find_markets
+from pm_pipeline.defs.market_data.checked import SHOWN
 from pm_pipeline.defs.partitions import MARKETS
 from pm_pipeline.defs.progress import counted
 from pm_pipeline.defs.resources import Workspace

@@ -1,6 +1,6 @@
 """The assets of wallets: two by wallet, one by market, one by day. Each reading of the venue is kept."""
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, Literal
 
@@ -9,8 +9,8 @@ from pydantic import Field
 
 from pm_pipeline.defs.config import Strict
 from pm_pipeline.defs.interrupts import complete
-from pm_pipeline.defs.market_data.assets import find_markets, report
-from pm_pipeline.defs.market_data.checks import Check, Violations, result_of
+from pm_pipeline.defs.market_data.assets import find_markets
+from pm_pipeline.defs.market_data.checked import Results, TakeOut, materialised
 from pm_pipeline.defs.partitions import DAYS, MARKETS, READ_DAILY
 from pm_pipeline.defs.progress import counter
 from pm_pipeline.defs.resources import Workspace
@@ -78,7 +78,7 @@ def _specs(asset: str) -> list[dg.AssetCheckSpec]:
 )
 def wallet_activity(
     context: dg.AssetExecutionContext, workspace: Workspace, config: ActivityConfig
-) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
+) -> Results:
     """What a wallet did, from its first day: trades, splits, merges, redemptions, rewards, transfers.
 
     A row is known five seconds after its block, when anybody could have read it.
@@ -106,9 +106,7 @@ def wallet_activity(
     check_specs=_specs("wallet_positions"),
     pool="venues",
 )
-def wallet_positions(
-    context: dg.AssetExecutionContext, workspace: Workspace
-) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
+def wallet_positions(context: dg.AssetExecutionContext, workspace: Workspace) -> Results:
     """What a wallet holds of each outcome, dust and closed positions included; every reading is kept.
 
     Profit is as the venue counts it. What was held at an earlier time is the last reading before it.
@@ -133,9 +131,7 @@ def wallet_positions(
     check_specs=_specs("holders"),
     pool="venues",
 )
-def holders(
-    context: dg.AssetExecutionContext, workspace: Workspace
-) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
+def holders(context: dg.AssetExecutionContext, workspace: Workspace) -> Results:
     """The largest holders of each outcome, up to a thousand; every reading is kept."""
     markets = find_markets(workspace, context.partition_keys)
     done = counter(context.log, "holders", len(markets))
@@ -155,9 +151,7 @@ def holders(
     check_specs=_specs("leaderboard"),
     pool="venues",
 )
-def leaderboard(
-    context: dg.AssetExecutionContext, workspace: Workspace, config: BoardConfig
-) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
+def leaderboard(context: dg.AssetExecutionContext, workspace: Workspace, config: BoardConfig) -> Results:
     """The wallets that the venue ranks first by profit and by volume, over a day, a week, a month and all.
 
     A leaderboard is hindsight. Only today's can be read, and it may be used from its reading on.
@@ -183,42 +177,20 @@ def _materialised(
     workspace: Workspace,
     name: str,
     read: Coroutine[Any, Any, list[Outcome]],
-    take_out: Callable[[Lake, Outcome, str], Outcome],
-) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
-    """Read, check, report: what breaks a blocking rule is taken out, and any failure fails the step."""
-    lake = workspace.lake
-    outcomes = complete(read)
-    for check in CHECKS[name]:
-        violations = check.find(lake, outcomes)
-        yield result_of(check, violations, len(outcomes))
-        if check.blocking:
-            outcomes = _without(lake, check, violations, outcomes, take_out)
-    report(context, outcomes)
-    yield dg.MaterializeResult(
-        metadata={
-            "dagster/row_count": sum(outcome.coverage.rows for outcome in outcomes),
+    take_out: TakeOut,
+) -> Results:
+    """Read, check, report; what failed before a check wrote nothing, so that there is nothing to take out."""
+
+    def taken_out(lake: Lake, outcome: Outcome, reason: str) -> Outcome:
+        return outcome if outcome.error else take_out(lake, outcome, reason)
+
+    def told(outcomes: Sequence[Outcome]) -> dict[str, int]:
+        lake = workspace.lake
+        readings = (readings_of(lake, o.coverage.table, o.market_key) for o in outcomes)
+        return {
             "partitions": len(outcomes),
             "left_out": sum(outcome.coverage.gaps for outcome in outcomes),
-            "readings": sum(len(readings_of(lake, o.coverage.table, o.market_key)) for o in outcomes)
-            if name != ACTIVITY.partition(".")[2]
-            else 1,
-            "world": workspace.settings.label,
+            "readings": 1 if ACTIVITY.endswith(name) else sum(map(len, readings)),
         }
-    )
 
-
-def _without(
-    lake: Lake,
-    check: Check,
-    violations: Violations,
-    outcomes: Sequence[Outcome],
-    take_out: Callable[[Lake, Outcome, str], Outcome],
-) -> list[Outcome]:
-    """The outcomes, those that break the check as failures. What failed before wrote nothing, and stays."""
-    reasons = dict(violations)
-    return [
-        take_out(lake, outcome, f"{check.name}: {reasons[outcome.market_key]}")
-        if outcome.market_key in reasons and not outcome.error
-        else outcome
-        for outcome in outcomes
-    ]
+    yield from materialised(context, workspace, CHECKS[name], complete(read), told, taken_out)

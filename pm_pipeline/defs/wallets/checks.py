@@ -5,10 +5,9 @@ from typing import Final
 
 import dagster as dg
 
-from pm_pipeline.defs.market_data.checks import COVERAGE, Check, Violations
+from pm_pipeline.defs.market_data.checks import COVERAGE, Check, Violations, sql
 from pm_pipeline.sources.book_log import ShorterAnswerError
 from pm_pipeline.sources.ingest import Outcome
-from pm_pipeline.warehouse.duck import connect
 from pm_pipeline.warehouse.holdings import differences
 from pm_pipeline.warehouse.lake import Lake
 from pm_pipeline.warehouse.leaders import LEADERBOARD
@@ -39,23 +38,9 @@ def _disagreements(lake: Lake, outcomes: Sequence[Outcome]) -> Violations:
     return violations
 
 
-def _sql(table: str, query: str) -> Callable[[Lake, Sequence[Outcome]], Violations]:
-    """A rule as a query over the run's partitions of ``table``, named ``rows``: (partition, detail)."""
-
-    def find(lake: Lake, outcomes: Sequence[Outcome]) -> Violations:
-        partitions = [outcome.market_key for outcome in outcomes if outcome.coverage.rows]
-        if not partitions:
-            return []
-        with connect(lake, {table: partitions}) as connection:
-            found = connection.execute(query.format(rows=table)).fetchall()
-        return [(str(key), str(detail)) for key, detail in found]
-
-    return find
-
-
 def _of_the_day(query: str) -> Callable[[Lake, Sequence[Outcome]], Violations]:
     """A rule over the leaderboards of the one day that a run reads."""
-    find = _sql(LEADERBOARD, query)
+    find = sql(LEADERBOARD, query)
 
     def of_day(lake: Lake, outcomes: Sequence[Outcome]) -> Violations:
         return [(outcomes[0].market_key, detail) for _, detail in find(lake, outcomes)]
@@ -68,7 +53,7 @@ CHECKS: Final[dict[str, tuple[Check, ...]]] = {
         Check(
             "activity_is_possible",
             "Prices lie in [0, 1], nothing is negative, trades have a side, none is known before its block.",
-            _sql(
+            sql(
                 ACTIVITY,
                 """
                 SELECT wallet, count(*) || ' rows'
@@ -90,7 +75,7 @@ CHECKS: Final[dict[str, tuple[Check, ...]]] = {
         Check(
             "positions_are_possible",
             "Average prices lie in [0, 1], no size is negative, a reading tells of each outcome once.",
-            _sql(
+            sql(
                 POSITIONS,
                 """
                 SELECT wallet, count(*) || ' rows'
@@ -118,7 +103,7 @@ CHECKS: Final[dict[str, tuple[Check, ...]]] = {
         Check(
             "holders_are_ranked",
             "Sizes fall with the rank, ranks count from 1, a wallet stands once per outcome.",
-            _sql(
+            sql(
                 HOLDERS,
                 """
                 WITH ranked AS (

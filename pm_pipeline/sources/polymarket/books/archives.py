@@ -133,6 +133,8 @@ def _form(path: Path) -> str:
 
 def _reader_of(path: Path) -> _Read:
     """How a file is read; its layout is looked at now."""
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder: name the files in it ({', '.join(_NAMES)})")
     if not path.is_file():
         raise UsageError(f"there is no file {path}")
     if path.suffix == ".parquet":

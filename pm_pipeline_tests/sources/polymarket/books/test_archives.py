@@ -243,6 +243,8 @@ def test_a_file_of_another_form_is_refused(name: str, content: bytes, message: s
     path.write_bytes(content)
     with pytest.raises(UsageError, match=message):
         bring(tmp_path, path)
+    with pytest.raises(UsageError, match="is a folder: name the files in it"):
+        bring(tmp_path, tmp_path)
     with pytest.raises(UsageError, match="there is no file"):
         bring(tmp_path, tmp_path / "none.jsonl")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
@@ -239,6 +239,7 @@ def test_many_bets_are_scaled_to_what_may_be_spent() -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(PROBABILITY, st.floats(0.02, 0.98), st.floats(0.05, 0.95), st.floats(0.01, 0.9))
+@example(0.05638742985470281, 0.05638742985470281, 0.25, 0.265625)
 def test_a_constrained_bet_keeps_its_bound_and_is_never_larger_than_kelly(
     p: float, cost: float, alpha: float, beta: float
 ) -> None:

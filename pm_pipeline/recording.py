@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -18,6 +19,7 @@ from pm_pipeline.sources.connect import SourceMode, open_market_channel
 from pm_pipeline.sources.polymarket.books.ingest import SHOWN, require_all
 from pm_pipeline.sources.polymarket.books.recorder import (
     MOST_TOKENS,
+    Look,
     Recorder,
     Status,
     Terms,
@@ -27,6 +29,9 @@ from pm_pipeline.sources.polymarket.books.segments import Rotation
 from pm_pipeline.universe import choose, universe_of
 from pm_pipeline.warehouse.catalog import Catalog
 from pm_pipeline.warehouse.lake import Lake
+
+_READ: Final = ("catalog.markets", "catalog.instruments", "catalog.events")
+"""What the choice of markets rests on, with the file of the universe."""
 
 
 @click.command()
@@ -39,6 +44,13 @@ from pm_pipeline.warehouse.lake import Lake
     show_default=True,
     help="markets on one WebSocket",
 )
+@click.option(
+    "--follow-s",
+    type=click.FloatRange(0),
+    default=Terms().follow_s,
+    show_default=True,
+    help="between looks at the catalog for new markets of the universe; 0: none",
+)
 @click.option("--sync-s", type=click.FloatRange(0.05), default=1.0, show_default=True, help="between fsyncs")
 @click.option("--rotate-mb", type=click.IntRange(1), default=256, show_default=True, help="size of a segment")
 @click.option("--rotate-s", type=click.FloatRange(1), default=3600.0, show_default=True, help="its age")
@@ -50,6 +62,7 @@ def record(
     venue: str,
     markets: tuple[str, ...],
     tokens_per_connection: int,
+    follow_s: float,
     sync_s: float,
     rotate_mb: int,
     rotate_s: float,
@@ -59,12 +72,15 @@ def record(
     """Record the order books of VENUE until interrupted (Ctrl-C or SIGTERM).
 
     A frame counts as acknowledged in the status line once it is on the disk: then neither a kill nor a power
-    cut takes it away. The asset `recorded_books` turns the frames into books.
+    cut takes it away. The asset `recorded_books` turns the frames into books. Markets that join the universe
+    later are recorded once the catalog has them; those named by -m stay as they are.
     """
     settings = Settings.from_environment()
-    tokens = [str(market.instruments[0].token_id) for market in recorded_markets(settings, markets)]
+    tokens = _tokens_of(recorded_markets(settings, markets))
+    look = catalog_look(settings) if follow_s and not markets else None
     terms = Terms(
         tokens_per_connection=tokens_per_connection,
+        follow_s=follow_s,
         rotation=Rotation(bytes=rotate_mb << 20, seconds=rotate_s, sync_seconds=sync_s),
     )
 
@@ -72,7 +88,7 @@ def record(
         click.echo(json.dumps(asdict(status)) if as_json else f"{settings.label}: {status}")
 
     with the_only_recorder(settings.frames_dir):
-        asyncio.run(_record(settings, tokens, terms, status_s, show))
+        asyncio.run(_record(settings, tokens, look, terms, status_s, show))
 
 
 @click.command("import")
@@ -119,8 +135,37 @@ def recorded_markets(settings: Settings, names: Iterable[str]) -> list[Market]:
     return list(dict.fromkeys(found))
 
 
+def catalog_look(settings: Settings) -> Look:
+    """A look for the tokens of what trades of the universe; nothing is read where no file changed since."""
+    seen: dict[Path, tuple[int, int]] = {}
+
+    def look() -> list[str] | None:
+        nonlocal seen
+        lake = Lake(settings.lake_dir)
+        files = [path for table in _READ for path in lake.paths(table)]
+        found = {path: path.stat() for path in (*files, *filter(None, [settings.universe]))}
+        now = {path: (stat.st_ino, stat.st_mtime_ns) for path, stat in found.items()}
+        if now == seen:
+            return None
+        tokens = _tokens_of(recorded_markets(settings, ()))
+        seen = now
+        return tokens
+
+    return look
+
+
+def _tokens_of(markets: Iterable[Market]) -> list[str]:
+    """The tokens whose books are watched: of outcome 0, for the other is the same book, mirrored."""
+    return [str(market.instruments[0].token_id) for market in markets]
+
+
 async def _record(
-    settings: Settings, tokens: Sequence[str], terms: Terms, status_s: float, show: Callable[[Status], None]
+    settings: Settings,
+    tokens: Sequence[str],
+    look: Look | None,
+    terms: Terms,
+    status_s: float,
+    show: Callable[[Status], None],
 ) -> None:
     from pm_pipeline.sources.sandbox.app import build_app
     from pm_pipeline.sources.sandbox.serve import load_world
@@ -132,7 +177,7 @@ async def _record(
         sandbox_url=settings.sandbox_url,
         contact=settings.contact,
     ) as (http, url):
-        recorder = Recorder(http, url, tokens, settings.frames_dir, terms)
+        recorder = Recorder(http, url, tokens, settings.frames_dir, terms, look=look)
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -69,6 +69,31 @@ def test_a_named_market_is_recorded_with_its_status_as_json(listed: Workdir) -> 
     assert last["received"] == last["acknowledged"] > 0
 
 
+@pytest.mark.parametrize(
+    ("words", "is_followed"),
+    [
+        (("--follow-s", "0.05"), True),
+        (("--follow-s", "0"), False),
+        (("--follow-s", "0.05", "-m", "small-open-2026-07-03"), False),
+    ],
+)
+def test_the_universe_is_followed_unless_it_is_switched_off_or_markets_are_named(
+    words: tuple[str, ...], is_followed: bool, listed: Workdir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = threading.Event()
+
+    def look() -> None:
+        if not ended.is_set():
+            ended.set()
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr("pm_pipeline.recording.catalog_look", lambda settings: look)
+    code, output = record_for(listed, 60 if is_followed else 0.4, *words)
+    assert code == 0, output
+    assert ended.is_set() == is_followed
+    assert re.search(r"1 of 1 connections, 1 tokens watched of 1 markets, 0 times lost", output)
+
+
 def test_a_second_recorder_is_refused(listed: Workdir) -> None:
     with the_only_recorder(listed.settings.frames_dir):
         result = listed.bt("record", "polymarket")
@@ -149,6 +174,7 @@ def test_the_page_names_the_recorders_terms() -> None:
         f"only `PONG` for {terms.quiet_s / 60:g} minutes",
         f"at most {terms.backoff_s:g} s, doubled up to {terms.backoff_max_s:g} s",
         f"each `--sync-s` ({terms.rotation.sync_seconds:g} s)",
+        f"each `--follow-s` ({terms.follow_s:g} s)",
         f"`--rotate-mb` ({terms.rotation.bytes >> 20}) or `--rotate-s` ({terms.rotation.seconds:g})",
     ):
         assert text in PAGE, text

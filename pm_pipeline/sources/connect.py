@@ -3,10 +3,11 @@
 The clients, their paging, parsing and pacing are the same in every mode; only the httpx transport differs.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -14,6 +15,7 @@ import httpx
 from httpx_ws.transport import ASGIWebSocketTransport
 
 from pm_pipeline.errors import UsageError
+from pm_pipeline.markets.clock import Nanos
 from pm_pipeline.markets.keys import Venue
 from pm_pipeline.sources.adapter import PlatformAdapter
 from pm_pipeline.sources.archive import ArchivingTransport, ReplayTransport
@@ -25,7 +27,7 @@ from pm_pipeline.sources.limiter import AdaptiveLimiter
 from pm_pipeline.sources.polymarket import PolymarketAdapter
 from pm_pipeline.sources.polymarket.endings.resolutions import Asked, ChainEnds, FileEnds, NodeEnds
 from pm_pipeline.sources.polymarket.onchain.rpc import Node
-from pm_pipeline.warehouse.archive import PageArchive
+from pm_pipeline.warehouse.archive import PageArchive, canonical_request
 
 if TYPE_CHECKING:
     from pm_pipeline.sources.health import Sources
@@ -81,12 +83,20 @@ HOSTS: Final[Mapping[str, Host]] = {
         15,
         {"/v2/positions": 10, "/v2/prices-history": 10},
     ),
-    "kalshi": Host("https://external-api.kalshi.com/trade-api/v2", "kalshi/trade-api/v2", 5, 10),
+    "kalshi": Host(
+        "https://external-api.kalshi.com/trade-api/v2", "kalshi/trade-api/v2", 5, 10, {"/historical": 4}
+    ),
     "goldsky": Host("https://api.goldsky.com", "goldsky", 5, 5),
     "polygon": Host("https://polygon.invalid", "polygon", 10, 10),
 }
 """Every host that is read. In the sandbox's own process each is served under its real name. That of the node
 is a placeholder: its real address holds a key."""
+
+_NOW: Final = {
+    Venue.POLYMARKET: f"{HOSTS['data'].base}/v2/status",
+    Venue.KALSHI: f"{HOSTS['kalshi'].base}/exchange/status",
+}
+"""What a session asks first, to know how late it is."""
 
 KALSHI_BOOKS: Final = "wss://external-api-ws.kalshi.com/trade-api/ws/v2"
 POLYMARKET_BOOKS: Final = "wss://ws-subscriptions-clob.polymarket.com/ws/market"
@@ -94,6 +104,8 @@ _ATTEMPTS: Final = 6
 _FEW: Final = 2
 """Attempts of a request that only asks whether somebody is there."""
 _SANDBOX_RATE: Final = 10_000
+_LIMITS: Final = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+"""The clients bound what they ask at once; the default of 100 would bound the sockets of a recorder."""
 
 
 @asynccontextmanager
@@ -108,6 +120,7 @@ async def open_adapter(
     polygon_rpc: str | None = None,
     polygon_logs: Path | None = None,
     asked: Asked = Asked.AUTO,
+    since: Nanos | None = None,
 ) -> AsyncIterator[PlatformAdapter]:
     """An open adapter of ``venue``; leave the block in the task that entered it.
 
@@ -124,13 +137,15 @@ async def open_adapter(
         a Polygon node, or files of its logs, which go first, for how Polymarket's markets ended.
     asked:
         whom else to ask about that; with ``all`` also the node of the sandbox.
+    since:
+        replay the session that began then; without it, the latest page of each request.
 
     Raises
     ------
     UsageError
         when the mode lacks what it needs, or the venue has no client here.
     """
-    source = _Source(SourceMode(mode), archive, sandbox_app, sandbox_url, contact)
+    source = _Source(SourceMode(mode), archive, sandbox_app, sandbox_url, contact, since)
     async with AsyncExitStack() as stack:
         if venue is Venue.POLYMARKET:
             chain: ChainEnds | None = FileEnds(polygon_logs) if polygon_logs else None
@@ -149,7 +164,19 @@ async def open_adapter(
             adapter = _kalshi(source)
         else:
             raise UsageError(f"{venue} is no prediction market; open one of polymarket, kalshi")
+        if source.mode is SourceMode.ARCHIVE and archive is not None and since is None:
+            more = {"polygon_rpc": polygon_rpc, "polygon_logs": polygon_logs, "asked": asked}
+            adapter.sessions = partial(_sessions, venue, archive, more)
         yield await stack.enter_async_context(adapter)
+
+
+async def _sessions(
+    venue: Venue, archive: PageArchive, more: Mapping[str, Any]
+) -> AsyncGenerator[PlatformAdapter, None]:
+    """Each asks its venue first how late it is, and all windows follow from the answer."""
+    for moment in archive.moments(canonical_request("GET", _NOW[venue])):
+        async with open_adapter(venue, SourceMode.ARCHIVE, archive=archive, since=moment, **more) as adapter:
+            yield adapter
 
 
 @asynccontextmanager
@@ -212,6 +239,7 @@ class _Source:
     app: AsgiApp | None
     url: str | None
     contact: str | None
+    since: Nanos | None = None
 
     def __post_init__(self) -> None:
         if self.mode is SourceMode.ARCHIVE and self.archive is None:
@@ -265,11 +293,11 @@ class _Source:
 
     def _transport(self, endpoint: str | None) -> httpx.AsyncBaseTransport:
         if self.mode is SourceMode.ARCHIVE and self.archive is not None:
-            return ReplayTransport(self.archive)
+            return ReplayTransport(self.archive, self.since)
         inner: httpx.AsyncBaseTransport = (
             ASGIWebSocketTransport(self.app, initial_receive_timeout=10.0)
             if self.app is not None and self._in_sandbox
-            else httpx.AsyncHTTPTransport(retries=0)
+            else httpx.AsyncHTTPTransport(retries=0, limits=_LIMITS)
         )
         if endpoint is not None and not self._in_sandbox:
             inner = EndpointTransport(endpoint, inner)

@@ -187,7 +187,7 @@ async def _channel(sources: Sources) -> tuple[Nanos | None, str]:
     """Subscribe to one token: the first frame is its book."""
     token = await _traded_token(sources)
     http, url = sources.channel
-    asked = msgspec.json.encode({"type": "market", "assets_ids": [token], "custom_feature_enabled": True})
+    asked = msgspec.json.encode({"type": "market", "assets_ids": [token], "initial_dump": True})
     try:
         socket: AsyncWebSocketSession
         async with aconnect_ws(url, http) as socket:

@@ -56,7 +56,7 @@ def constrained_fraction(p: float, cost: float, risk: DrawdownRisk, payoff: floa
 
     # convex, zero and falling at f = 0: the root lies between its lowest point and Kelly
     ratio = (p * odds / (1.0 - p)) ** (1.0 / (1.0 + lam))
-    lowest = max((ratio - 1.0) / (odds + ratio), 0.0)
+    lowest: float = max((ratio - 1.0) / (odds + ratio), 0.0)
     if excess(lowest) >= 0.0:  # an edge as small as the rounding of a float
         return lowest
     return brentq(excess, lowest, full, xtol=1e-16, rtol=1e-14)

@@ -63,11 +63,8 @@ class Books:
 
     def __init__(self, lake: Lake, markets: Iterable[Market], *, held: int = HELD) -> None:
         self._lake = lake
-        self._keys = {
-            market.instruments[0].token_id: str(market.key)
-            for market in markets
-            if market.key.venue is Venue.POLYMARKET and market.instruments[0].token_id
-        }
+        self._keys: dict[str, str] = {}
+        self.learn(markets)
         self.logs: dict[str, TokenLog] = {}
         self._since: dict[str, int] = {}
         self.unreadable: Counter[str] = Counter()
@@ -89,6 +86,14 @@ class Books:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def learn(self, markets: Iterable[Market]) -> None:
+        """Follow the books of these markets too."""
+        self._keys |= {
+            market.instruments[0].token_id: str(market.key)
+            for market in markets
+            if market.key.venue is Venue.POLYMARKET and market.instruments[0].token_id
+        }
 
     def resume(self, states: Mapping[str, Sequence[int]]) -> None:
         """Go on from where the logs of tokens were left; see :meth:`TokenLog.state`."""

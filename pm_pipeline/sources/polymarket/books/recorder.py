@@ -1,6 +1,10 @@
 """A recorder of the market WebSocket: raw frames to disk, on as many connections as there are tokens.
 
 It keeps no book and interprets nothing that it writes: what a frame means is decided when it is read.
+
+Tokens that join later get connections of their own, so nothing is ever asked of a connection that carries
+books. The venue's pages let a client add to one, but its users report additions without a book and without
+an error, and whatever it answered otherwise would be a gap in all books there.
 """
 
 import asyncio
@@ -9,9 +13,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import httpx
 import msgspec
@@ -37,6 +40,10 @@ MOST_TOKENS: Final = 500
 LOCK: Final = "recorder"
 _LARGEST_FRAME: Final = 16 << 20
 _LONGEST_TRY_S: Final = 20.0
+
+Look: TypeAlias = Callable[[], Sequence[str] | None]
+"""The tokens to watch from now on, ``None`` where nothing changed. It runs in a thread, and may fail."""
+
 _BROKEN: Final = (httpx.TransportError, HTTPXWSException, ProtocolError)
 """How a connection breaks; ``ProtocolError``: something was sent after the venue had begun to close."""
 
@@ -47,7 +54,8 @@ class Terms:
 
     A connection on which nothing comes for ``silence_s``, not even the answer to a ping, is dead. One that
     only answers pings is frozen after ``quiet_s``. A lost connection is made again after a random time of at
-    most ``backoff_s``, doubled each time up to ``backoff_max_s``.
+    most ``backoff_s``, doubled each time up to ``backoff_max_s``. ``follow_s`` lie between two looks for more
+    tokens.
     """
 
     tokens_per_connection: int = 200
@@ -56,6 +64,7 @@ class Terms:
     quiet_s: float = 300.0
     backoff_s: float = 0.5
     backoff_max_s: float = 30.0
+    follow_s: float = 300.0
     rotation: Rotation = field(default_factory=Rotation)
 
     def __post_init__(self) -> None:
@@ -70,11 +79,15 @@ class Terms:
 class Status:
     """Where the recorder stands. ``acknowledged`` frames are on the disk, whatever happens next.
 
-    ``awaited`` tokens have no book yet since their connection was made: a market without a book stays so.
+    ``markets`` are to be watched, each by one token; ``tokens`` are watched now, of markets that ended too
+    until their connection is made anew. ``awaited`` tokens have no book yet since their connection was made:
+    a market without a book stays so. ``unfollowed`` says why the last look for more markets failed.
     """
 
     received: int
     acknowledged: int
+    markets: int
+    tokens: int
     connections: int
     open: int
     lost: int
@@ -82,14 +95,16 @@ class Status:
     segments: int
     written: int
     problem: str
+    unfollowed: str
 
     def __str__(self) -> str:
         text = (
             f"{self.acknowledged} frames acknowledged of {self.received}, {self.open} of {self.connections} "
-            f"connections, {self.lost} times lost, {self.awaited} tokens without a book, "
-            f"{self.segments} segments, {self.written} bytes"
+            f"connections, {self.tokens} tokens watched of {self.markets} markets, {self.lost} times lost, "
+            f"{self.awaited} tokens without a book, {self.segments} segments, {self.written} bytes"
         )
-        return f"{text}; last problem: {self.problem}" if self.problem else text
+        text += f"; last problem: {self.problem}" if self.problem else ""
+        return text + (f"; new markets are not seen: {self.unfollowed}" if self.unfollowed else "")
 
 
 @contextmanager
@@ -105,7 +120,7 @@ def the_only_recorder(root: Path) -> Iterator[None]:
 
 
 class Recorder:
-    """Records ``tokens`` to segments under ``root`` until it is told to stop."""
+    """Records ``tokens``, and what ``look`` finds later, to segments under ``root`` until told to stop."""
 
     def __init__(
         self,
@@ -115,19 +130,23 @@ class Recorder:
         root: Path,
         terms: Terms,
         *,
+        look: Look | None = None,
         clock: Callable[[], Nanos] = time.time_ns,
     ) -> None:
         self._http = http
         self._url = url
         self._terms = terms
+        self._look = look
         self._clock = clock
-        step = terms.tokens_per_connection
-        self._shards = [list(tokens[at : at + step]) for at in range(0, len(tokens), step)]
+        self._wanted = dict.fromkeys(tokens)
+        self._held: set[str] = set()
+        self._free: list[str] = []
+        self._connections = 0
         self._open: dict[int, list[str]] = {}
         self._awaited: dict[int, set[str]] = {}
         self._number = 0
         self._lost = 0
-        self._problem = ""
+        self._problem = self._unfollowed = ""
         self._writer = SegmentWriter(root, terms.rotation, carried=self._carried, clock=clock)
 
     def status(self) -> Status:
@@ -135,13 +154,16 @@ class Recorder:
         return Status(
             received=self._writer.received,
             acknowledged=self._writer.acknowledged,
-            connections=len(self._shards),
+            markets=len(self._wanted),
+            tokens=sum(map(len, self._open.values())),
+            connections=self._connections,
             open=len(self._open),
             lost=self._lost,
             awaited=sum(map(len, self._awaited.values())),
             segments=self._writer.segments,
             written=self._writer.written,
             problem=self._problem,
+            unfollowed=self._unfollowed,
         )
 
     async def run(self, stop: asyncio.Event) -> Status:
@@ -152,19 +174,19 @@ class Recorder:
         StorageError
             when the disk takes no more. What was acknowledged is unharmed.
         """
-        tasks = [asyncio.create_task(self._writer.run())]
-        tasks += [asyncio.create_task(self._keep_up(shard)) for shard in self._shards]
-        stopped = asyncio.create_task(stop.wait())
+        working, stopped = asyncio.create_task(self._work()), asyncio.create_task(stop.wait())
         try:
-            await asyncio.wait({stopped, *tasks}, return_when=asyncio.FIRST_COMPLETED)
-            failed = [task for task in tasks if task.done()]
-            for task in (stopped, *tasks):
-                task.cancel()
-            await asyncio.wait({stopped, *tasks})
-            for task in failed:
-                task.result()
-            await self._writer.put(Line(self._clock(), 0, "stop", tokens=list(chain(*self._shards))))
+            await asyncio.wait({stopped, working}, return_when=asyncio.FIRST_COMPLETED)
+            failed = working.done()
+            stopped.cancel()
+            working.cancel()
+            await asyncio.wait({stopped, working})
+            if failed:
+                working.result()
+            await self._writer.put(Line(self._clock(), 0, "stop", tokens=sorted(self._held)))
             await self._writer.flush()
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None
         finally:
             self._writer.close()
         return self.status()
@@ -173,10 +195,47 @@ class Recorder:
         """What a new segment begins with: who is connected, and to what."""
         return [Line(self._clock(), number, "open", tokens=tokens) for number, tokens in self._open.items()]
 
-    async def _keep_up(self, tokens: list[str]) -> None:
-        """Keep one connection, for ever."""
+    async def _work(self) -> None:
+        """Write what comes, keep the connections, and look for more tokens, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._writer.run())
+            self._connect(group)
+            while self._look is not None:
+                await asyncio.sleep(self._terms.follow_s)
+                await self._follow(self._look)
+                self._connect(group)
+
+    async def _follow(self, look: Look) -> None:
+        """Look once for what is wanted. No failure may end the recording: its books cannot be had again."""
+        [found] = await asyncio.gather(asyncio.to_thread(look), return_exceptions=True)
+        if isinstance(found, BaseException):
+            self._unfollowed = f"{type(found).__name__}: {found}"
+            return
+        self._unfollowed = ""
+        if found is not None:
+            self._wanted = dict.fromkeys(found)
+
+    def _connect(self, group: asyncio.TaskGroup) -> None:
+        """Begin as many connections as the tokens need that were not there before."""
+        new = [token for token in self._wanted if token not in self._held]
+        self._held.update(new)
+        self._free += new
+        for _ in range(0, len(new), self._terms.tokens_per_connection):
+            self._connections += 1
+            group.create_task(self._keep_up())
+
+    def _take(self) -> list[str]:
+        """Tokens that no connection has, as many as one carries; what is not wanted any more is dropped."""
+        wanted = [token for token in self._free if token in self._wanted]
+        self._held.difference_update(set(self._free).difference(wanted))
+        most = self._terms.tokens_per_connection
+        taken, self._free = wanted[:most], wanted[most:]
+        return taken
+
+    async def _keep_up(self) -> None:
+        """Keep one connection, for as long as there are tokens for it."""
         wait = self._terms.backoff_s
-        while True:
+        while tokens := self._take():
             number = self._number = max(self._number + 1, self._clock())
             problem = await self._session(number, tokens)
             if number in self._open:
@@ -185,9 +244,11 @@ class Recorder:
                 self._lost += 1
                 await self._writer.put(Line(self._clock(), number, "lost", problem, tokens))
                 wait = self._terms.backoff_s if had_books else wait
+            self._free += tokens  # those that are lost together come back on as few connections as they need
             self._problem = problem
             await asyncio.sleep(random.uniform(0, wait))
             wait = min(2 * wait, self._terms.backoff_max_s)
+        self._connections -= 1
 
     async def _session(self, number: int, tokens: list[str]) -> str:
         """One connection, until it ends; why it did."""
@@ -212,7 +273,12 @@ class Recorder:
             return repr(broken.exceptions[0])
 
     async def _read(self, socket: AsyncWebSocketSession, number: int, tokens: list[str]) -> str:
-        subscription = {"type": "market", "assets_ids": tokens, "custom_feature_enabled": False}
+        subscription = {
+            "type": "market",
+            "assets_ids": tokens,
+            "initial_dump": True,  # the default, but said: without a first book nothing is known
+            "custom_feature_enabled": False,
+        }
         await socket.send_text(msgspec.json.encode(subscription).decode())
         self._open[number], self._awaited[number] = tokens, set(tokens)
         await self._writer.put(Line(self._clock(), number, "open", tokens=tokens))

@@ -1,6 +1,6 @@
 """From recorded frames to ``market_data.book_events``: a recording is read on from where it was left."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
@@ -16,6 +16,7 @@ from pm_pipeline.sources.polymarket.books.frames import parse
 from pm_pipeline.sources.polymarket.books.ingest import Books, Taken
 from pm_pipeline.sources.polymarket.books.recorder import the_only_recorder
 from pm_pipeline.sources.polymarket.books.segments import Line, end_of, read_segment, segments
+from pm_pipeline.warehouse.catalog import Catalog
 from pm_pipeline.warehouse.files import atomic_write, storing
 from pm_pipeline.warehouse.lake import Lake
 
@@ -48,11 +49,18 @@ class LineReader:
     """Applies the lines of a recording to books, and keeps in mind who is connected to what.
 
     ``ended`` is where the segment before ended, see :func:`~.segments.end_of`. A segment that continues
-    anything else follows frames that are missing, or another recorder: all books are lost.
+    anything else follows frames that are missing, or another recorder: all books are lost. ``catalog`` is
+    asked for tokens that no market has: a recorder that runs may know more than when the reading began.
     """
 
-    def __init__(self, books: Books, connections: dict[int, list[str]] | None = None) -> None:
+    def __init__(
+        self,
+        books: Books,
+        connections: dict[int, list[str]] | None = None,
+        catalog: Callable[[], Iterable[Market]] = tuple,
+    ) -> None:
         self._books = books
+        self._catalog = catalog
         self.connections = dict(connections or {})
         self.ended = ""
         self.frames = 0
@@ -78,10 +86,17 @@ class LineReader:
                 self._forget(line.tokens)
                 self._books.lost(line.tokens, line.at)
             self.connections[line.connection] = line.tokens
-            self.unknown.update(token for token in line.tokens if not self._books.follows(token))
+            self._know(line.tokens)
         else:
             self.connections.pop(line.connection, None)
             self._books.lost(line.tokens, line.at)
+
+    def _know(self, tokens: Iterable[str]) -> None:
+        """Make sure that a market is followed for each token, or that the token is named as unknown."""
+        unknown = {token for token in tokens if not self._books.follows(token)}
+        if unknown - self.unknown:
+            self._books.learn(self._catalog())
+        self.unknown.update(token for token in unknown if not self._books.follows(token))
 
     def _forget(self, tokens: Iterable[str]) -> None:
         """A connection whose tokens are followed on another one ended without a word."""
@@ -106,7 +121,7 @@ def read_recording(
     place = _load(file) if reading == "on" else Place()
     with Books(lake, markets) as books:
         books.resume(place.logs)
-        lines = LineReader(books, place.connections)
+        lines = LineReader(books, place.connections, lambda: Catalog(lake).markets().values())
         segment, byte, last = place.segment, place.byte, 0
         for path in segments(root):
             if path.name < place.segment:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -20,7 +21,7 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, Request, TextMessage
 
 from pm_pipeline.errors import UsageError
-from pm_pipeline.markets.clock import MINUTE
+from pm_pipeline.markets.clock import MINUTE, parse_time
 from pm_pipeline.markets.keys import Venue
 from pm_pipeline.markets.market import Market
 from pm_pipeline.sources.book_log import BOOKS
@@ -45,6 +46,7 @@ from pm_pipeline.warehouse.arrays import book_log_from
 from pm_pipeline.warehouse.coverage import read_coverage
 from pm_pipeline.warehouse.files import StorageError
 from pm_pipeline.warehouse.lake import Lake
+from pm_pipeline.warehouse.records import markets_to_tables
 from pm_pipeline.warehouse.replay import BookReplay
 from pm_pipeline_tests.processes import ROOT, scratch_environment
 from pm_pipeline_tests.sources.polymarket.books.test_frames import MS, book, change
@@ -492,30 +494,40 @@ def start(folder: Path, url: str, *options: str) -> "subprocess.Popen[str]":
     )
 
 
-def fill_catalog(folder: Path, world: World) -> None:
-    from pm_pipeline.warehouse.records import markets_to_tables
+def fill_catalog(lake: Lake, found: Sequence[Market], day: str = "2026-06-30") -> None:
+    """Write what was read of the catalog on a day."""
+    at = parse_time(day)
+    markets, instruments = markets_to_tables(found, known_at=at, ingested_at=at)
+    lake.write("catalog.instruments", day, instruments)
+    lake.write("catalog.markets", day, markets)
 
-    lake = Lake(folder / "data" / "sandbox-small_world" / "lake", durability="rename")
-    markets, instruments = markets_to_tables(markets_of(world), known_at=world.now, ingested_at=world.now)
-    lake.write("catalog.markets", "2026-06-30", markets)
-    lake.write("catalog.instruments", "2026-06-30", instruments)
+
+def lake_in(folder: Path) -> Lake:
+    """The lake of a process that :func:`start` starts."""
+    return Lake(folder / "data" / "sandbox-small_world" / "lake", durability="rename")
 
 
 def status_of(process: "subprocess.Popen[str]", wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    """The first status line that is wanted."""
+    """The first status line that is wanted; a recorder that has none in a minute is killed."""
     assert process.stdout is not None
-    for line in process.stdout:
-        status: dict[str, Any] = json.loads(line)
-        if wanted(status):
-            return status
-    raise AssertionError(f"the recorder ended: {process.stderr.read() if process.stderr else ''}")
+    limit = threading.Timer(60, process.kill)
+    limit.start()
+    last = ""
+    try:
+        for last in process.stdout:
+            status: dict[str, Any] = json.loads(last)
+            if wanted(status):
+                return status
+    finally:
+        limit.cancel()
+    raise AssertionError(f"the recorder ended: {last}{process.stderr.read() if process.stderr else ''}")
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_every_acknowledged_frame_is_there_however_a_real_recorder_ends(
     how: signal.Signals, world: World, tmp_path: Path
 ) -> None:
-    fill_catalog(tmp_path, world)
+    fill_catalog(lake_in(tmp_path), markets_of(world))
     root = tmp_path / "data" / "sandbox-small_world" / "frames" / "polymarket"
     with running_server(build_app(world)) as url:
         options = ["--status-s", "0.05", "--sync-s", "0.05", "--tokens-per-connection", "1"]

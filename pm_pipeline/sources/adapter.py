@@ -5,7 +5,7 @@ their table, so memory does not grow with history.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType, TracebackType
@@ -164,6 +164,8 @@ class PlatformAdapter(ABC):
     venue: Venue
     endings_at_once: int = 1
     """Markets whose end is best asked for together."""
+    sessions: Callable[[], AsyncGenerator["PlatformAdapter", None]] | None = None
+    """In a replay: the venue as of each moment at which it was read, one after the other."""
     after_close: Nanos = 0
     """How long after the end of trading a last row may be stamped."""
 

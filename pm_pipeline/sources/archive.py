@@ -17,7 +17,7 @@ from pm_pipeline.sources.errors import PageNotArchived
 from pm_pipeline.sources.http import ARCHIVED_AT, SANDBOX_NOW, read_whole, redacted
 from pm_pipeline.warehouse.archive import PageArchive, canonical_request
 
-_KEPT_HEADERS: Final = ("content-type", "date", SANDBOX_NOW)
+_KEPT_HEADERS: Final = ("content-type", "date", "age", SANDBOX_NOW)
 """What is worth keeping of a response; cookies and their like are not."""
 
 _ABSENT: Final = 404
@@ -79,13 +79,17 @@ class ArchivingTransport(httpx.AsyncBaseTransport):
 
 
 class ReplayTransport(httpx.AsyncBaseTransport):
-    """Answer from ``archive`` alone; nothing leaves the machine."""
+    """Answer from ``archive`` alone; nothing leaves the machine.
 
-    def __init__(self, archive: PageArchive) -> None:
+    With ``since`` answers are those of the session that began then: the first from that moment on.
+    """
+
+    def __init__(self, archive: PageArchive, since: Nanos | None = None) -> None:
         self._archive = archive
+        self._since = since
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """The latest page kept for this request.
+        """The latest page kept for this request, or the first of the session.
 
         Raises
         ------
@@ -93,7 +97,7 @@ class ReplayTransport(httpx.AsyncBaseTransport):
             when it was never fetched.
         """
         asked = canonical_request(request.method, str(request.url), await request.aread())
-        page = await asyncio.to_thread(self._archive.get, asked)
+        page = await asyncio.to_thread(self._archive.get, asked, self._since)
         if page is None:
             raise PageNotArchived(
                 f"the archive holds no answer to {request.method} {redacted(request.url)}; fetch it once "

@@ -119,7 +119,7 @@ def join(
     since: int | None = None,
     meta: Mapping[str, str] = _NOTHING,
 ) -> Span:
-    """Put new rows into the log of a market; what the log then holds in all.
+    """Put new rows into the log of a market; what the log then holds in all. Others who do so wait.
 
     ``since`` is the last ``seq`` that the same writer wrote before, where the seam is continuous.
 
@@ -129,6 +129,13 @@ def join(
         when fewer messages came than are stored of the same time, or as many with fewer levels. Nothing is
         written.
     """
+    with lake.changing(BOOKS, key):
+        return _join(lake, key, pieces, seam, since, meta)
+
+
+def _join(
+    lake: Lake, key: str, pieces: Pieces, seam: Seam, since: int | None, meta: Mapping[str, str]
+) -> Span:
     new = span_of(pieces())
     former = lake.info(BOOKS, key)
     if not new.rows and not meta:
@@ -164,13 +171,14 @@ def join_reading(lake: Lake, key: str, rows: pa.Table, meta: Mapping[str, str] =
     A book that does not differ from the last one stored, or that is older, adds nothing.
     """
     batches = rows.sort_by("seq").to_batches()
-    former = span_of(stored(lake, key))
-    new = span_of(iter(batches))
-    if new.messages == 1 and new.last_kind != "gap" and new.first_seq > former.last_seq:
-        stale = new.first_ts < former.last_ts
-        if stale or (new.first_ts == former.last_ts and _levels(rows) == _last_book(lake, key, former)):
-            batches = []
-    return join(lake, key, lambda: iter(batches), seam=Seam.BROKEN, meta=meta)
+    with lake.changing(BOOKS, key):
+        former = span_of(stored(lake, key))
+        new = span_of(iter(batches))
+        if new.messages == 1 and new.last_kind != "gap" and new.first_seq > former.last_seq:
+            stale = new.first_ts < former.last_ts
+            if stale or (new.first_ts == former.last_ts and _levels(rows) == _last_book(lake, key, former)):
+                batches = []
+        return _join(lake, key, lambda: iter(batches), Seam.BROKEN, None, meta)
 
 
 def _write(lake: Lake, key: str, pieces: Pieces, meta: Mapping[str, str]) -> Span:

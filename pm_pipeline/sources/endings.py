@@ -75,11 +75,11 @@ async def ingest_resolutions(
 def keep(lake: Lake, ending: Ending, now: Nanos) -> Outcome:
     """Store one ending: its claims in any case, its state unless it is contested or takes money back."""
     key = str(ending.market.key)
-    add_claims(lake, key, ending.claims)
     error: PipelineError | None = ending.error or _refused(lake, ending)
-    if isinstance(error, ContestedEndError):
+    if isinstance(error, ContestedEndError):  # first, or a kill would leave it, and nobody asks for it again
         lake.delete(RESOLUTIONS, key)
-    elif error is None:
+    add_claims(lake, key, ending.claims)
+    if error is None:
         assert ending.resolution is not None
         final_to = FOREVER if ending.resolution.status in FINAL else now
         rows = resolutions_to_table([ending.resolution], ingested_at=now)

@@ -59,6 +59,9 @@ ARCHIVED_AT: Final = "x-archived-at"
 MOST_EMPTY: Final = 20
 """Empty pages in a row after which a listing that always has a next cursor is no answer any more."""
 
+CLOCK_WITHIN_S: Final = 300
+"""Seconds by which our clock may differ from a server's before nothing that it dates is believed."""
+
 RESTARTS: Final = 30
 """How often a host that restarts is asked again."""
 
@@ -342,6 +345,7 @@ class HttpClient:
         if response.status_code in _RETRIED:
             self._hold(response, pace or self._limiter)
             raise _Transient(f"HTTP {response.status_code}: {self._message(body)}")
+        self._require_clock(response)
         if response.status_code >= 400:
             raise BadRequest(
                 f"{redacted(request.url)} refused the request: HTTP {response.status_code}: "
@@ -388,6 +392,24 @@ class HttpClient:
             if text.isdecimal():
                 return int(text)
         return int(self._clock() * 1_000_000) * 1000
+
+    def _require_clock(self, response: httpx.Response) -> None:
+        """Raise :class:`SourceError` where our clock, which dates rows, is not the server's."""
+        if SANDBOX_NOW in response.headers or ARCHIVED_AT in response.headers:
+            return
+        try:
+            there = parsedate_to_datetime(response.headers.get("date", "")).timestamp()
+        except ValueError:
+            return
+        age = response.headers.get("age", "")  # a cache keeps the date of the answer that it holds
+        ahead = self._clock() - there - (int(age) if age.isdecimal() else 0)
+        if abs(ahead) > CLOCK_WITHIN_S:
+            where = "ahead of" if ahead > 0 else "behind"
+            raise SourceError(
+                f"the clock of this machine is {abs(ahead) / 60:.0f} minutes {where} that of "
+                f"{self._http.base_url.host}. Set it: requests are signed, and what is read is dated by it. "
+                "Nothing was stored"
+            )
 
     def _message(self, body: bytes) -> str:
         """The venue's own words: each has its form of an error body, Kalshi even two."""

@@ -9,6 +9,7 @@ replaces the partition.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
@@ -31,7 +32,12 @@ from pm_pipeline.markets.keys import Venue
 from pm_pipeline.markets.market import Market
 from pm_pipeline.sources.adapter import PlatformAdapter, Window
 from pm_pipeline.sources.book_log import BOOKS, ShorterAnswerError, join_reading
-from pm_pipeline.sources.errors import QuietSourceError, SourceError, UnsupportedError
+from pm_pipeline.sources.errors import (
+    PageNotArchived,
+    QuietSourceError,
+    SourceError,
+    UnsupportedError,
+)
 from pm_pipeline.sources.resume import join_prices, join_trades, prices_since, trades_since
 from pm_pipeline.warehouse.coverage import Coverage, CoverageStatus, read_coverage, write_coverage
 from pm_pipeline.warehouse.lake import Lake
@@ -76,6 +82,9 @@ ASKED_TO: Final = "asked_to"
 """Footer key of a partition: up to when (nanoseconds) the source was asked; a later time makes it stale."""
 
 
+_UNREAD: Final = frozenset({CoverageStatus.FAILED, CoverageStatus.QUIET})
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of one partition: its coverage, and the error where there is one."""
@@ -98,7 +107,44 @@ async def ingest(
 
     At most ``concurrency`` markets are in memory at once; ``done`` hears of each. Errors of the source are
     outcomes; anything else (a full disk, a bug) is raised, and ends the reading of the other markets.
+
+    A replay goes through the sessions that filled the archive in their order: what each asked for follows
+    from what time it was, and from what those before it had stored.
     """
+    if adapter.sessions is None:
+        return await _ingest(adapter, lake, name, markets, concurrency, done)
+    told: dict[str, Outcome] = {}
+    async with aclosing(adapter.sessions()) as sessions:
+        async for session in sessions:
+            now = await session.now()
+            due = [
+                market
+                for market in markets
+                if (market.opened_at is None or market.opened_at < now)
+                and not is_fresh(session, lake, name, market, now)
+            ]
+            for outcome in await _ingest(session, lake, name, due, concurrency):
+                told[outcome.market_key] = outcome
+    if not told:
+        return await _ingest(adapter, lake, name, markets, concurrency, done)
+    missing = [market for market in markets if str(market.key) not in told]
+    rest = await _ingest(adapter, lake, name, missing, concurrency)
+    told.update((outcome.market_key, outcome) for outcome in rest)
+    outcomes = [told[str(market.key)] for market in markets]
+    for outcome in outcomes:
+        done(outcome)
+    return outcomes
+
+
+async def _ingest(
+    adapter: PlatformAdapter,
+    lake: Lake,
+    name: str,
+    markets: Sequence[Market],
+    concurrency: int,
+    done: Callable[[Outcome], None] = lambda outcome: None,
+) -> list[Outcome]:
+    """One session of :func:`ingest`."""
     gate = asyncio.Semaphore(concurrency)
     now = await adapter.now()
 
@@ -199,7 +245,7 @@ def _is_covered(lake: Lake, name: str, key: str, asked_to: Nanos) -> bool:
     """Whether the coverage of a partition is about the rows that it holds; an end covers all time."""
     found = read_coverage(lake, name, key)
     return bool(found) and not any(
-        each.status in {CoverageStatus.FAILED, CoverageStatus.QUIET}
+        each.status in _UNREAD
         or (each.source == name != RESOLUTIONS and (each.asked_to or 0) // 1000 != asked_to // 1000)
         for each in found
     )
@@ -279,6 +325,7 @@ async def _ingest_market(
     report = partial(Coverage, table=name, partition=(key,), source=name, ingested_at=now)
     nothing = partial(report, rows=0, gaps=0, got_from=None, got_to=None)
     error = None
+    covered = read_coverage(lake, name, key)
     try:
         answer = await _ask(adapter, lake, name, market, now)
         kept = _keep(lake, name, key, answer)
@@ -301,6 +348,8 @@ async def _ingest_market(
             status=CoverageStatus.UNSUPPORTED, asked_from=start, asked_to=end, reason=str(unsupported)
         )
     except SourceError as failure:
+        if isinstance(failure, PageNotArchived) and covered and covered[0].status not in _UNREAD:
+            return Outcome(key, covered[0])  # another session has read it, this one did not
         quiet = isinstance(failure, QuietSourceError)
         coverage = nothing(
             status=CoverageStatus.QUIET if quiet else CoverageStatus.FAILED,

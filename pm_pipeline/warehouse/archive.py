@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -89,10 +90,17 @@ class PageArchive:
         _append(self._log_path(request), json.dumps(fields, ensure_ascii=False).encode() + b"\n")
         return page
 
-    def get(self, request: str) -> Page | None:
-        """The latest answer to a request, or ``None`` where it was never asked."""
+    def get(self, request: str, since: Nanos | None = None) -> Page | None:
+        """The latest answer to a request, or the first from ``since`` on; ``None`` where there is none."""
         entries = list(_entries(self._log_path(request)))
-        return self.open(max(reversed(entries), key=lambda entry: entry.at)) if entries else None
+        if since is not None:
+            first = min((entry for entry in entries if entry.at >= since), key=_AT, default=None)
+            return None if first is None else self.open(first)
+        return self.open(max(reversed(entries), key=_AT)) if entries else None
+
+    def moments(self, request: str) -> list[Nanos]:
+        """When a request was answered, rising, each moment once."""
+        return sorted({entry.at for entry in _entries(self._log_path(request))})
 
     def history(self, request: str) -> Iterator[Page]:
         """Every answer to a request, in the order in which they were kept."""
@@ -122,6 +130,7 @@ class PageArchive:
         return self.root / "requests" / digest[:2] / f"{digest}.jsonl"
 
 
+_AT: Final = attrgetter("at")
 _FIELDS: Final = tuple(field.name for field in fields(Entry))
 _REFETCH: Final = "remove the file and fetch that request again"
 

@@ -19,13 +19,13 @@ _TIMES: Final = ("resolved_at", "known_at")
 
 def add_claims(lake: Lake, key: str, claims: Sequence[Claim]) -> None:
     """Keep what the sources of one market say now, beside what they said before."""
-    latest = latest_claims(lake, key)
-    new = [claim for claim in claims if _differs(claim, latest.get(claim.source))]
-    if not new:
-        return
-    rows = claims_to_table(new)
-    former = [lake.read(CLAIMS, key)] if lake.exists(CLAIMS, key) else []
-    lake.write(CLAIMS, key, pa.concat_tables([*former, rows]))
+    with lake.changing(CLAIMS, key):
+        latest = latest_claims(lake, key)
+        new = [claim for claim in claims if _differs(claim, latest.get(claim.source))]
+        if not new:
+            return
+        former = [lake.read(CLAIMS, key)] if lake.exists(CLAIMS, key) else []
+        lake.write(CLAIMS, key, pa.concat_tables([*former, claims_to_table(new)]))
 
 
 def latest_claims(lake: Lake, key: str) -> dict[str, Claim]:

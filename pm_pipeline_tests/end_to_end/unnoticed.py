@@ -13,7 +13,7 @@ UNNOTICED: Final = {
     (Fault.STALE, "/markets/keyset"): "nothing says how many markets there are",
     (Fault.STALE, "/trade-api/v2/markets"): "nothing says how many markets there are",
     (Fault.STALE, "*/candlesticks"): "a candle comes only when a quote moves: a market may end in silence",
-    (Fault.STALE, "*/trades"): "nothing says how many trades there were",
+    (Fault.STALE, "*/trades"): "nothing says how many there were; Kalshi's volume does: partial",
     (Fault.STALE, "/v2/positions"): "nothing says how many positions there are; the activity disagrees",
     (Fault.STALE, "/v2/holders"): "an outcome may be held by nobody",
     (Fault.STALE, "/v2/leaderboard"): "a list may be short",

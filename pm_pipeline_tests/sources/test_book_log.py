@@ -1,7 +1,8 @@
 """What a reading adds to the stored log of a book, and that none takes anything away."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pyarrow as pa
@@ -160,3 +161,20 @@ def test_no_order_of_readings_loses_a_message_outside_of_the_time_they_cover(
         assert held - inside <= stored
         assert stored <= held | set(reading)
         held = stored
+
+
+def test_two_who_add_to_a_log_at_once_both_find_their_rows_there(tmp_path: Path) -> None:
+    """A book that was shown is shown once: the one that comes second waits for the first."""
+    lake = lake_at(tmp_path, "1:r1")
+    other = Thread(target=lambda: join_reading(Lake(tmp_path, durability="rename"), KEY, table_of("5:r2")))
+    calls = iter(range(100))
+
+    def pieces() -> Iterator[pa.RecordBatch]:
+        if next(calls) == 1:  # the rows before are written already
+            other.start()
+            other.join(timeout=0.3)
+        yield from table_of("9:r3").to_batches()
+
+    join(lake, KEY, pieces, seam=Seam.BROKEN)
+    other.join()
+    assert shown(lake) == "1:r1 5:r2 9:r3"

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +11,13 @@ import pytest
 from starlette.applications import Starlette
 
 from pm_pipeline.errors import UsageError
-from pm_pipeline.markets.clock import to_nanos
+from pm_pipeline.markets.clock import DAY, MINUTE, Nanos, parse_time, to_nanos
 from pm_pipeline.markets.keys import Venue
 from pm_pipeline.markets.market import Market
 from pm_pipeline.sources.adapter import Selection
 from pm_pipeline.sources.connect import HOSTS, KALSHI_BOOKS, SourceMode, _Source, open_adapter
 from pm_pipeline.sources.errors import PageNotArchived, RepeatedCursor
+from pm_pipeline.sources.ingest import ingest
 from pm_pipeline.sources.sandbox import (
     Fault,
     Faults,
@@ -25,6 +28,9 @@ from pm_pipeline.sources.sandbox import (
     running_server,
 )
 from pm_pipeline.warehouse.archive import PageArchive
+from pm_pipeline.warehouse.coverage import Coverage, read_coverage
+from pm_pipeline.warehouse.lake import Lake
+from pm_pipeline_tests.small_world import PLANS, STEP
 
 VENUES = (Venue.POLYMARKET, Venue.KALSHI)
 FEEDS = ("get_prices", "get_trades")
@@ -66,6 +72,48 @@ def test_what_was_read_from_the_sandbox_is_replayed_alike_from_the_archive(
     again = asyncio.run(everything(venue, "archive", archive=archive))
     assert first == again
     assert sum(len(rows) for name, rows in first.items() if name.startswith("get_")) > 100
+
+
+def covered(lake: Lake, table: str, partition: tuple[str, ...]) -> list[Coverage]:
+    return [replace(each, ingested_at=0) for each in read_coverage(lake, table, partition)]
+
+
+@cache
+def small_world_at(now: Nanos) -> World:
+    return generate_world(plans=[replace(plan, step=STEP) for plan in PLANS], now=now)
+
+
+@pytest.mark.parametrize("venue", VENUES)
+def test_what_was_read_in_many_sessions_is_replayed_alike_into_an_empty_lake(
+    venue: Venue, tmp_path: Path
+) -> None:
+    """Time goes on between the sessions of one fetch, and of the next, which reads on where markets trade:
+    each asks for other windows."""
+    archive = PageArchive(tmp_path / "pages")
+    fetched, replayed = (Lake(tmp_path / name, durability="rename") for name in ("fetched", "replayed"))
+    tables = ("market_data.prices", "market_data.trades")
+
+    async def read(lake: Lake, table: str, mode: str, **where: Any) -> None:
+        async with open_adapter(venue, mode, archive=archive, **where) as adapter:
+            markets = [m async for page in adapter.get_markets(Selection(venue=venue)) for m in page]
+            for outcome in await ingest(adapter, lake, table, markets):
+                assert outcome.error is None
+
+    begun = parse_time("2026-06-20T06:00:00Z")  # the markets trade; two days later some have closed
+    for session, table in enumerate([*tables, *tables]):
+        now = begun + session * MINUTE + (2 * DAY if session >= len(tables) else 0)
+        app = build_app(small_world_at(now))
+        asyncio.run(read(fetched, table, "sandbox", sandbox_app=app))
+    rows = 0
+    for table in tables:
+        asyncio.run(read(replayed, table, "archive"))
+        assert replayed.partitions(table) == fetched.partitions(table)
+        for partition in fetched.partitions(table):
+            there, here = fetched.info(table, partition), replayed.info(table, partition)
+            assert here == there
+            assert covered(replayed, table, partition) == covered(fetched, table, partition)
+            rows += there.rows if there else 0
+    assert rows > 1_000
 
 
 @pytest.mark.parametrize("venue", VENUES)

@@ -27,7 +27,7 @@ from pm_pipeline.warehouse.catalog import Catalog
 from pm_pipeline.warehouse.claims import CLAIMS, add_claims, claims_from_table, latest_claims
 from pm_pipeline.warehouse.coverage import CoverageStatus, read_coverage
 from pm_pipeline.warehouse.lake import Lake
-from pm_pipeline_tests.sources.test_ingest import NOW, Told, listed
+from pm_pipeline_tests.sources.test_ingest import NOW, Killed, Told, kill, listed
 from pm_pipeline_tests.warehouse.builders import lake_at, market
 
 YES, NO, HALF = (1_000_000, 0), (0, 1_000_000), (500_000, 500_000)
@@ -110,6 +110,23 @@ def test_an_end_that_sources_contest_is_no_end(tmp_path: Path) -> None:
     assert keep(lake, ending(YES, claim("data", YES), claim("clob", YES)), NOW).error is None
     assert check("sources_agree_on_the_end").find(lake, [outcome]) == []
     assert lake.exists(RESOLUTIONS, key)
+
+
+def test_a_kill_while_a_contest_is_written_down_leaves_no_state_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The claims would be there, and beside them a state that is final and never asked for again."""
+    lake, key = lake_at(tmp_path), str(POLY.key)
+    assert keep(lake, ending(YES), NOW).error is None
+    contested = ending(YES, claim("data", YES), claim("clob", NO))
+    with monkeypatch.context() as patch:
+        patch.setattr("pm_pipeline.sources.endings.write_coverage", kill)
+        patch.setattr(lake, "delete", kill)
+        with pytest.raises(Killed):
+            keep(lake, contested, NOW)
+    assert latest_claims(lake, key).keys() == {"data"}
+    assert isinstance(keep(lake, contested, NOW).error, ContestedEndError)
+    assert former_state(lake, key) is None
 
 
 @pytest.mark.parametrize("of", [NEG_RISK, replace(NEG_RISK, exclusive_group=False)])

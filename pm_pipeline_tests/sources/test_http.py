@@ -132,8 +132,16 @@ def test_exhausted_attempts_say_host_path_number_and_last_answer() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [cut, json_response('{"a": '), json_response("not json"), json_response(""), Response(b"\xff\xfe")]
-)  # fmt: skip
+    "bad",
+    [
+        cut,
+        json_response('{"a": '),
+        json_response("not json"),
+        json_response(""),
+        Response(b"\xff\xfe"),
+        Response(b"<html>", headers={"content-encoding": "gzip"}),
+    ],
+)
 def test_a_body_that_is_cut_or_undecodable_is_asked_again(bad: object) -> None:
     server = Server({"/x": [bad, {"ok": True}]})
     assert get(server) == {"ok": True}
@@ -243,6 +251,34 @@ def test_the_moment_of_an_answer_is_that_of_its_world(headers: dict[str, str], a
             return (await client.fetch("GET", "/x")).at
 
     assert asyncio.run(run()) == at
+
+
+@pytest.mark.parametrize(
+    ("seconds", "headers", "words"),
+    [
+        (3_600, {}, "60 minutes ahead of that of venue"),
+        (-3_600, {}, "60 minutes behind that of venue"),
+        (240, {}, ""),
+        (-240, {}, ""),
+        (3_600, {"age": "3600"}, ""),  # the answer lay an hour in a cache
+        (3_600, {"date": "now"}, ""),
+        (3_600, {"x-sandbox-now": "123000"}, ""),  # another world has another time
+    ],
+)
+@pytest.mark.parametrize("status", [200, 401])
+def test_a_clock_that_is_wrong_dates_and_signs_nothing(
+    seconds: int, headers: dict[str, str], words: str, status: int
+) -> None:
+    """Its rows would be known before they were, or candles taken for ended that are not."""
+    there = datetime(2026, 11, 1, tzinfo=UTC)
+    dated = {"date": format_datetime(there, usegmt=True), **headers}
+    server = Server({"/x": json_response({}, status, dated)})
+    clock = there.timestamp() + seconds
+    if words or status == 401:
+        with pytest.raises(SourceError, match=words or "HTTP 401"):
+            get(server, clock=lambda: clock)
+    else:
+        assert get(server, clock=lambda: clock) == {}
 
 
 def test_secrets_appear_in_no_error_and_no_log(caplog: pytest.LogCaptureFixture) -> None:

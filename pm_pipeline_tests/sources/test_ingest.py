@@ -27,7 +27,7 @@ from pm_pipeline.sources.ingest import (
     withdraw,
 )
 from pm_pipeline.sources.resume import Since
-from pm_pipeline.warehouse.coverage import CoverageStatus, read_coverage
+from pm_pipeline.warehouse.coverage import CoverageStatus, read_coverage, write_coverage
 from pm_pipeline.warehouse.files import StorageError
 from pm_pipeline.warehouse.lake import Lake
 from pm_pipeline_tests.markets.builders import a_market
@@ -387,6 +387,58 @@ def test_a_close_that_the_catalog_learned_of_late_makes_a_reading_stale_once(tmp
     assert not asyncio.run(_fresh(lake, adapter, PRICES, closed))
     read(lake, adapter, closed)
     assert asyncio.run(_fresh(lake, adapter, PRICES, closed))
+
+
+class Killed(BaseException):
+    """What ends a run between two writes."""
+
+
+def kill(*_: object) -> None:
+    raise Killed
+
+
+@pytest.mark.parametrize("name", [PRICES, "catalog.resolutions"])
+@pytest.mark.parametrize("failed_before", [False, True])
+def test_a_run_that_was_killed_before_it_wrote_its_coverage_is_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, failed_before: bool
+) -> None:
+    """The partition is whole, but nothing says so, or the failure of before still stands there."""
+    lake, market = Lake(tmp_path, durability="rename"), listed()
+    where = "ingest" if name == PRICES else "endings"
+    told = Told(until(0), resolved(ResolutionStatus.RESOLVED, (1_000_000, 0)))
+
+    def run(adapter: Told) -> None:
+        if name == PRICES:
+            read(lake, adapter, market)
+        else:
+            asyncio.run(ingest_resolutions(adapter, lake, [market]))
+
+    if failed_before:
+        coverage = read(lake, Told(), market, name="market_data.candles")[0].coverage
+        failure = replace(coverage, table=name, source=name, status=CoverageStatus.FAILED)
+        write_coverage(lake, failure)
+    with monkeypatch.context() as patch:
+        patch.setattr(f"pm_pipeline.sources.{where}.write_coverage", kill)
+        with pytest.raises(Killed):
+            run(told)
+    assert lake.exists(name, str(market.key))
+    assert not asyncio.run(_fresh(lake, Told(), name, market))
+    run(told)
+    assert asyncio.run(_fresh(lake, Told(), name, market))
+    assert verdict(lake, [name], [market]).failed == ()
+
+
+def test_coverage_of_an_earlier_reading_does_not_vouch_for_a_later_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake, market = Lake(tmp_path, durability="rename"), listed(closed=False)
+    read(lake, Told(until(0)), market)
+    closed = replace(market, traded_until=NOW - HOUR)
+    with monkeypatch.context() as patch:
+        patch.setattr("pm_pipeline.sources.ingest.write_coverage", kill)
+        with pytest.raises(Killed):
+            read(lake, Told(until(0), now=NOW + DAY), closed)
+    assert not asyncio.run(_fresh(lake, Told(now=NOW + DAY), PRICES, closed))
 
 
 @pytest.mark.parametrize(

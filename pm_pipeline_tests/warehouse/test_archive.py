@@ -55,6 +55,16 @@ def test_the_latest_answer_counts_and_all_are_kept(tmp_path: Path) -> None:
     assert [page.body for page in archive.history(REQUEST)] == [b"first", b"third", b"second", b"same time"]
 
 
+def test_a_session_is_given_the_first_answer_since_it_began(tmp_path: Path) -> None:
+    archive = PageArchive(tmp_path)
+    for body, at in [(b"third", T0 + 2), (b"first", T0), (b"second", T0 + 1), (b"same time", T0 + 1)]:
+        put(archive, body, at)
+    given = [archive.get(REQUEST, T0 + since) for since in (-1, 0, 1, 2, 3)]
+    assert [page and page.body for page in given] == [b"first", b"first", b"second", b"third", None]
+    assert archive.moments(REQUEST) == [T0, T0 + 1, T0 + 2]
+    assert archive.moments("GET https://example.test/other") == []
+
+
 def test_the_same_body_is_stored_once(tmp_path: Path) -> None:
     archive = PageArchive(tmp_path)
     put(archive, at=T0)

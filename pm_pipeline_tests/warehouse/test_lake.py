@@ -25,6 +25,7 @@ from pm_pipeline.warehouse import (
     time_array,
     to_table,
 )
+from pm_pipeline.warehouse.locks import LockTimeoutError
 from pm_pipeline.warehouse.partition_file import ROW_GROUP
 from pm_pipeline_tests.warehouse.builders import KEY, T0, lake_at, prices
 
@@ -502,3 +503,18 @@ def test_every_declared_table_can_be_written_and_read(tmp_path: Path) -> None:
         assert lake.read(name, parts).schema.equals(declared.arrow)
         assert lake.partitions(name) == [parts]
     assert repr(lake) == f"Lake({str(lake.root)!r})"
+
+
+def test_a_partition_that_is_changed_is_held_against_others_and_only_that_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pm_pipeline.warehouse.lake._HELD_FOR_S", 0.0)
+    lake, other = lake_at(tmp_path), lake_at(tmp_path)
+    with lake.changing(PRICES, KEY):
+        with pytest.raises(LockTimeoutError, match="is in use"), other.changing(PRICES, KEY):
+            pass
+        with other.changing(PRICES, "polymarket:2"):
+            assert lake.partitions(PRICES) == []
+    with other.changing(PRICES, KEY):
+        other.write(PRICES, KEY, two_prices())
+    assert lake_at(tmp_path).read(PRICES, KEY).num_rows == 2

@@ -5,9 +5,10 @@ zero or a lost connection is a gap: it is written down, and nothing is believed 
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Final, TypeAlias
 
 import httpx
@@ -33,6 +34,10 @@ Clock: TypeAlias = Callable[[], Nanos | None]
 """When a frame was received, or ``None`` where frames are replayed and their own stamps count."""
 
 CHANNEL: Final = "orderbook_delta"
+MANY: Final = "/markets/orderbooks"
+AT_ONCE: Final = 100
+"""Tickers that :data:`MANY` takes in one request."""
+
 _ENDPOINT: Final = f"websocket {CHANNEL}"
 _MILLISECOND: Final = 1_000_000
 _LAST_MILLISECOND: Final = 4_102_444_800_000
@@ -112,10 +117,10 @@ class BookLog:
         self._sid = self._seq = None
         return self._missed(None, received_at)
 
-    def finish(self, received_at: Nanos) -> list[Row]:
-        """The end: a snapshot that nothing ever followed is dated now."""
-        held, self._held = self._held, False
-        return self._reset(received_at, received_at) if held and received_at > self._last_ts else []
+    def finish(self, received_at: Nanos | None) -> list[Row]:
+        """The end: a snapshot that nothing ever followed is dated now, or by the last that we knew."""
+        held, self._held, at = self._held, False, received_at or self._last_known
+        return self._reset(at, at) if held and at > self._last_ts else []
 
     def _missed(self, stamp: Nanos | None, received_at: Nanos | None) -> list[Row]:
         """The book is unsound since the last frame that we saw; that is known only now."""
@@ -144,6 +149,7 @@ class BookLog:
 
     def _delta(self, frame: Frame, stamp: Nanos | None, received_at: Nanos | None) -> list[Row]:
         if self._bids is None:
+            self.lost = True  # it may be the snapshot that is missing: no number tells of the first frame
             return []
         if stamp is None and received_at is None:
             raise BadResponse(f"{_ENDPOINT}: a change has neither ts_ms nor ts")
@@ -241,6 +247,20 @@ def book_of(body: object, endpoint: str) -> tuple[dict[Micro, Micro], dict[Micro
     return yes, {MICRO - at: held for at, held in no.items()}
 
 
+def books_of(body: object) -> dict[str, tuple[dict[Micro, Micro], dict[Micro, Micro]]]:
+    """Bids and offers of YES by ticker, of an answer to :data:`MANY`. Raises like :func:`book_of`."""
+    rows = body.get("orderbooks") if isinstance(body, Mapping) else None
+    if not isinstance(rows, list):
+        raise BadResponse(f"{MANY}: the list orderbooks is missing")
+    found = {}
+    for row in rows:
+        ticker = row.get("ticker") if isinstance(row, Mapping) else None
+        if not isinstance(ticker, str):
+            raise BadResponse(f"{MANY}: a book names no ticker")
+        found[ticker] = book_of(row, f"{MANY} {ticker}")
+    return found
+
+
 def _stamp(frame: Frame) -> Nanos | None:
     """The venue's own time of a frame: of the change, else of sending; snapshots of before October 2026
     have none."""
@@ -269,11 +289,13 @@ async def stream(
     *,
     now: Clock,
     silence_s: float,
+    watch_s: float = inf,
 ) -> AsyncIterator[list[Row]]:
     """The book of ``market`` from the ``orderbook_delta`` channel, in batches of rows.
 
-    Ends when the server closes the connection, or when a live one sends nothing for ``silence_s`` seconds. A
-    gap asks for a new snapshot; a connection that breaks is made again.
+    Ends when the server closes the connection. A live one also ends ``watch_s`` seconds after its first book,
+    and when it sends nothing for ``silence_s``. A gap asks for a new snapshot; a connection that breaks is
+    made again.
 
     Raises
     ------
@@ -284,7 +306,9 @@ async def stream(
         when the venue answers with an error or with frames we cannot read.
     """
     batches: asyncio.Queue[list[Row]] = asyncio.Queue(maxsize=4)
-    reader = asyncio.create_task(_Reader(http, url, market, now, silence_s, batches).run())
+    run = _Reader(http, url, market, now, silence_s, watch_s, batches).run()
+    reader = asyncio.create_task(run)
+    waiting: asyncio.Task[list[Row]] | None = None
     try:
         while True:
             waiting = asyncio.create_task(batches.get())
@@ -298,9 +322,10 @@ async def stream(
             reader.result()
             return
     finally:
-        reader.cancel()
-        with suppress(asyncio.CancelledError):
-            await asyncio.wait({reader})
+        tasks = {task for task in (reader, waiting) if task is not None}
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
 class _Reader:
@@ -313,6 +338,7 @@ class _Reader:
         market: Market,
         now: Clock,
         silence_s: float,
+        watch_s: float,
         batches: asyncio.Queue[list[Row]],
     ) -> None:
         self._http = http
@@ -320,6 +346,8 @@ class _Reader:
         self._log = BookLog(market)
         self._now = now
         self._silence_s = silence_s
+        self._watch_s = watch_s
+        self._until = inf
         self._batches = batches
         self._rows: list[Row] = []
         self._restarts = 0
@@ -334,8 +362,7 @@ class _Reader:
             await self._keep(self._log.broken(received_at))
             if received_at is not None:
                 await asyncio.sleep(min(self._restarts, _LONGEST_PAUSE_S))
-        last = self._rows[-1]["known_at"] if self._rows else 0
-        await self._keep(self._log.finish(self._now() or last), flush=True)
+        await self._keep(self._log.finish(self._now()), flush=True)
 
     async def _session(self) -> bool:
         """One connection; whether it ended as it should."""
@@ -370,18 +397,22 @@ class _Reader:
         await self._subscribe(socket)
         while True:
             try:
-                text = await socket.receive_text(timeout=self._silence_s)
+                patience = min(self._silence_s, self._until - time.monotonic())
+                text = await socket.receive_text(timeout=max(patience, 0.0))
             except TimeoutError:
                 return self._rested()
             except WebSocketDisconnect as end:
-                return end.code == _NORMAL_CLOSE
+                told = self._log.begun or self._now() is None  # a past world may have no book to tell
+                return end.code == _NORMAL_CLOSE and told
             except WebSocketNetworkError:
                 return False
             frame = _frame(text)
             if frame.type == "subscribed":
                 self._sid = frame.msg.get("sid")
-            was_lost = self._log.lost
+            was_lost, was_begun = self._log.lost, self._log.begun
             await self._keep(self._log.apply(frame, self._now()))
+            if self._log.begun and not was_begun:
+                self._until = time.monotonic() + self._watch_s
             if self._log.lost and not was_lost:
                 self._restart("frames are missing")
                 await self._send(socket, "update_subscription", self._snapshot_wanted())

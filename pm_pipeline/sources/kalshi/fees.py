@@ -86,8 +86,17 @@ def _scope(
     changes: Mapping[str, list[FeeChange]],
     now: Nanos,
 ) -> list[ListedFee]:
-    """The dated fees of a series or event: its changes, or its present state where none is recorded."""
-    known = changes.get(scope) or [FeeChange(LISTED_SINCE, fee_type, multiplier)]
+    """The dated fees of a series or event: its changes, and its present state where none of them made it.
+
+    Of several changes at one moment the one that the listing shows holds, else the last listed: their order
+    is not documented.
+    """
+    recorded = changes.get(scope, [])
+    known = sorted(
+        recorded, key=lambda change: (change.fee_type, change.multiplier) == (fee_type, multiplier)
+    )
+    if all(change.at > now for change in recorded):
+        known.insert(0, FeeChange(LISTED_SINCE, fee_type, multiplier))
     kind = scope.partition(":")[0]
     path = SERIES_CHANGES if kind == "series" else EVENT_CHANGES
     source = f"Kalshi GET {path if scope in changes else ('/series' if kind == 'series' else '/events')}"

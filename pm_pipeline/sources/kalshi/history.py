@@ -29,6 +29,9 @@ CANDLES_AT_ONCE: Final = 4_900
 SHORT_LIVED: Final[Nanos] = 14 * DAY
 """Markets up to this age are read by the minute, older ones by the hour."""
 
+SETTLED_AFTER: Final[Nanos] = 30 * SECOND
+"""Answers are up to 15 seconds old: they pass a cache (``max-age=15``)."""
+
 _TRADES_AT_ONCE: Final[Nanos] = 7 * DAY
 _TAKER: Final[Mapping[str, Side]] = {"yes": Side.BUY, "no": Side.SELL}
 
@@ -46,17 +49,25 @@ def period_for(window: Window) -> Period:
     return 1 if window.end - window.start <= SHORT_LIVED else 60
 
 
+def settled(window: Window, kind: Literal["candles", "trades"], period: Period, now: Nanos) -> Window:
+    """What of the life of a market, ``window``, can be read for good at ``now``.
+
+    Answers are cached, and the last candle may end a period after the close. A candle that has not ended, or
+    ended a moment ago, is not read: its close would be a look ahead, or change.
+    """
+    end = window.end + (period * MINUTE if kind == "candles" else 0)
+    return Window(window.start, max(window.start, min(end, now - SETTLED_AFTER)))
+
+
 async def candles(
-    client: HttpClient, market: Market, window: Window, period: Period, tiers: Tiers, now: Nanos
+    client: HttpClient, market: Market, window: Window, period: Period, tiers: Tiers
 ) -> AsyncIterator[list[Mapping[str, Any]]]:
     """Candles that end within ``window``, as rows of ``market_data.candles``, piece by piece.
 
-    Candles are sparse: only those in which a quote moved or a trade was made. The last one may end a period
-    after the close. One that has not ended yet is left out, or its close would be a look ahead.
+    Candles are sparse: only those in which a quote moved or a trade was made.
     """
     length = period * MINUTE
-    padded = Window(window.start, min(window.end + length, now))
-    for piece in padded.split(CANDLES_AT_ONCE * length):
+    for piece in window.split(CANDLES_AT_ONCE * length):
         endpoint, found = await _candlesticks(client, market, piece, period, tiers)
         ends = {unix_seconds(c.end_period_ts, endpoint, "end_period_ts"): c for c in found}
         yield [

@@ -172,12 +172,17 @@ class Catalog:
         return found + [await single(self._client, ticker) for ticker in wanted if ticker not in have]
 
     async def _of_event(self, event: str) -> list[KalshiMarket]:
-        for path in (MARKETS, ARCHIVED):
-            params: Params = {"event_ticker": event, "limit": 1000}
-            found = [raw async for page in self._listing(path, params) for raw in page]
-            if found:
-                return found
-        raise BadRequest(f"Kalshi has no markets of the event {event!r}", 404)
+        """Of both tiers, for the strikes of an event need not settle together; what moves is found twice."""
+        params: Params = {"event_ticker": event, "limit": 1000}
+        found = {
+            raw.ticker: raw
+            for path in (MARKETS, ARCHIVED)
+            async for page in self._listing(path, params)
+            for raw in page
+        }
+        if not found:
+            raise BadRequest(f"Kalshi has no markets of the event {event!r}", 404)
+        return list(found.values())
 
     async def _listing(self, path: str, params: Params) -> AsyncIterator[list[KalshiMarket]]:
         pages = self._client.pages(
@@ -254,10 +259,16 @@ def to_market(raw: KalshiMarket, event: KalshiEvent, series: KalshiSeries) -> Ma
         group_key=_group_key(raw.event_ticker),
         exclusive_group=event.mutually_exclusive,
         volume=size(first(where, volume_fp=raw.volume_fp, volume=raw.volume), where, "volume_fp"),
-        traded_until=close if closed else None,
+        traded_until=_traded_until(raw, where) if closed else None,
         rules_text=rules or None,
         resolution_source=next((s.url or s.name for s in series.settlement_sources or ()), None),
     )
+
+
+def _traded_until(raw: KalshiMarket, where: str) -> Nanos:
+    """The close of a market that does not trade any more; what was paid before it trades no longer either."""
+    close = moment(raw.close_time, where, "close_time")
+    return min(close, moment(raw.settlement_ts, where, "settlement_ts")) if raw.settlement_ts else close
 
 
 def to_event(raw: KalshiEvent, series: KalshiSeries, markets: Iterable[MarketKey]) -> Event:
@@ -303,7 +314,7 @@ def to_resolution(raw: KalshiMarket, now: Nanos) -> Resolution:
     if raw.status not in _STATUS:
         raise BadResponse(f"{where}: status is {raw.status!r}, which we do not know")
     status = _STATUS[raw.status]
-    close = None if raw.status in _TRADING else moment(raw.close_time, where, "close_time")
+    close = None if raw.status in _TRADING else _traded_until(raw, where)
     result = partial(
         Resolution,
         market_key=_key(raw.ticker, where),

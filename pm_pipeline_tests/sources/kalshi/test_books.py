@@ -1,6 +1,8 @@
 import asyncio
 import json
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import httpx
@@ -14,11 +16,12 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from pm_pipeline.markets.clock import to_nanos
+from pm_pipeline.markets.keys import MarketKey, Venue
 from pm_pipeline.sources.errors import BadResponse, SourceError, SourceUnavailable
 from pm_pipeline.sources.kalshi import BookFeed, KalshiAdapter
 from pm_pipeline.sources.kalshi.books import BookLog, Frame, book_of
 from pm_pipeline.sources.wire import convert
-from pm_pipeline_tests.sources.kalshi.material import MARKET, NOW, TICKER, read
+from pm_pipeline_tests.sources.kalshi.material import MARKET, NOW, TICKER, read, venue
 from pm_pipeline_tests.sources.server import client_of, json_response
 
 T0 = 1_783_600_000_000
@@ -274,13 +277,52 @@ def test_an_empty_book_is_read_and_an_absent_key_is_no_empty_book() -> None:
             read(lambda a: a.get_orderbook(MARKET), {ORDERBOOK: json_response(body)})
 
 
+MANY = "/markets/orderbooks"
+
+
+def named(number: int) -> Any:
+    return replace(MARKET, key=MarketKey(Venue.KALSHI, f"M{number}"))
+
+
+def several(markets: list[Any], server: Any, **more: Any) -> list[tuple[str, int | None]]:
+    """The rows of each book by ticker, ``None`` where there is none."""
+
+    async def collect() -> list[tuple[str, int | None]]:
+        async with KalshiAdapter(client_of(server), **more) as adapter:
+            return [
+                (market.key.native_id, batch and batch.num_rows)
+                async for market, batch in adapter.get_orderbooks(markets)
+            ]
+
+    return asyncio.run(collect())
+
+
+@pytest.mark.parametrize("feed", list(BookFeed))
+def test_many_books_are_asked_for_together_whatever_the_feed(feed: BookFeed) -> None:
+    """A snapshot of three hundred books must not wait for each of them to rest."""
+    sides = {"yes_dollars": [["0.3000", "10.00"]], "no_dollars": []}
+    known = [{"ticker": f"M{number}", "orderbook_fp": sides} for number in range(1, 100)]
+    server = venue({MANY: [{"orderbooks": known}, {"orderbooks": []}]})
+    found = several([named(number) for number in range(150)], server, book_feed=feed)
+    assert found == [(f"M{number}", 2 if 0 < number < 100 else None) for number in range(150)]
+    assert server.paths == [MANY, MANY]
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"orderbooks": {}}, {"orderbooks": [{"orderbook_fp": {}}]}, {"orderbooks": ["M1"]}]
+)
+def test_an_answer_without_its_books_is_no_market_without_one(body: dict[str, Any]) -> None:
+    with pytest.raises(BadResponse, match=r"/markets/orderbooks: .*(missing|no ticker)"):
+        several([named(1)], venue({MANY: body}))
+
+
 # the channel
 
 Talk = Callable[[WebSocket, int], Coroutine[Any, Any, None]]
 
 
 def stream(
-    talk: Talk, *, silence_s: float = 5.0, feed: BookFeed = BookFeed.REPLAY
+    talk: Talk, *, silence_s: float = 5.0, feed: BookFeed = BookFeed.REPLAY, watch_s: float = 60.0
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The rows that the adapter reads from a server that talks like this, and the commands that it got."""
     commands: list[dict[str, Any]] = []
@@ -305,7 +347,9 @@ def stream(
 
     async def collect() -> list[dict[str, Any]]:
         client = client_of(ASGIWebSocketTransport(app))
-        adapter = KalshiAdapter(client, book_feed=feed, books_url="wss://books.test/ws", silence_s=silence_s)
+        adapter = KalshiAdapter(
+            client, book_feed=feed, books_url="wss://books.test/ws", silence_s=silence_s, watch_s=watch_s
+        )
         async with adapter:
             return [row async for batch in adapter.get_orderbook(MARKET) for row in batch.to_pylist()]
 
@@ -351,6 +395,72 @@ def test_a_live_book_that_rests_is_told_as_far_as_it_goes() -> None:
 
     rows, _ = stream(talk, silence_s=0.05, feed=BookFeed.LIVE)
     assert short(rows) == RESET
+
+
+def test_a_live_book_that_never_rests_is_told_after_a_while_all_the_same() -> None:
+    """A busy market would else be read for ever, and nothing of it written."""
+
+    async def talk(socket: WebSocket, _: int) -> None:
+        await socket.receive_text()
+        await send(socket, subscribed(), snapshot(1, {}, ts=0))
+        for number in count(2):
+            await send(socket, delta(number, "1.00", ts=number))
+            await asyncio.sleep(0.001)
+
+    rows, _ = stream(talk, silence_s=60.0, watch_s=0.2, feed=BookFeed.LIVE)
+    assert rows[0]["kind"] == "reset"
+
+
+def test_a_live_channel_that_closes_before_any_book_has_not_said_that_there_is_none() -> None:
+    async def talk(socket: WebSocket, connection: int) -> None:
+        await socket.receive_text()
+        await send(socket, subscribed(), *([snapshot(1, ts=0)] if connection else []))
+        await socket.close(1000)
+
+    rows, _ = stream(talk, feed=BookFeed.LIVE)
+    assert short(rows) == RESET
+
+
+def test_a_replay_has_no_such_end() -> None:
+    async def talk(socket: WebSocket, _: int) -> None:
+        await socket.receive_text()
+        await send(socket, subscribed(), snapshot(1, ts=0))
+        await asyncio.sleep(0.1)
+        await send(socket, delta(2, "1.00"))
+        await socket.close(1000)
+
+    rows, _ = stream(talk, watch_s=0.01)
+    assert short(rows) == [*RESET, ("level", "bid", 400_000, 6_000_000)]
+
+
+def test_a_first_snapshot_that_was_lost_is_asked_for() -> None:
+    """No number tells of it: the first frame that comes may have any."""
+
+    async def talk(socket: WebSocket, _: int) -> None:
+        await socket.receive_text()
+        await send(socket, subscribed(), delta(2, "1.00", ts=1))
+        await socket.receive_text()
+        await send(socket, {"type": "ok", "id": 2, "sid": 1, "seq": 3, "msg": {}}, snapshot(4, ts=2))
+        await socket.close(1000)
+
+    rows, commands = stream(talk)
+    assert short(rows) == RESET
+    assert [command["cmd"] for command in commands] == ["subscribe", "update_subscription"]
+
+
+def test_a_snapshot_behind_a_gap_is_told_however_many_rows_came_before() -> None:
+    async def talk(socket: WebSocket, _: int) -> None:
+        await socket.receive_text()
+        changes = (delta(number, "1.00", ts=number) for number in range(2, 4_096))
+        await send(socket, subscribed(), snapshot(1, {}, ts=1), *changes, delta(4_097, "1.00", ts=5_000))
+        await socket.receive_text()
+        await send(socket, {"type": "ok", "id": 2, "sid": 1, "seq": 4_098, "msg": {}}, snapshot(4_099))
+        await socket.close(1000)
+
+    rows, _ = stream(talk)
+    assert len(rows) == 4_096 + len(RESET)  # a whole batch, the gap at its end
+    assert rows[4_095]["kind"] == "gap"
+    assert short(rows[4_096:]) == RESET
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,21 @@ def test_a_series_has_each_fee_from_its_own_change_on() -> None:
     assert [taker(found, fees, at) for at in moments] == [1, 0, 0, Decimal("0.5")]
 
 
+def test_a_change_that_is_yet_to_come_leaves_the_fee_that_is_listed_now() -> None:
+    coming = {"fee_type": "quadratic", "fee_multiplier": 0, "scheduled_ts": "2026-09-01T00:00:00Z"}
+    found, fees = crawled(series=HALF, series_changes=[{"id": "a", "series_ticker": SERIES, **coming}])
+    moments = ("2026-07-10", "2026-08-31T23:59:59Z", "2026-09-01")
+    assert [taker(found, fees, at) for at in moments] == [Decimal("0.5"), Decimal("0.5"), 0]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_two_changes_at_one_moment_the_one_that_is_listed_holds(order: int) -> None:
+    at = {"series_ticker": SERIES, "scheduled_ts": "2026-07-01T00:00:00Z"}
+    changes = [{"id": "a", **HALF, **at}, {"id": "b", "fee_type": "quadratic", "fee_multiplier": 0, **at}]
+    found, fees = crawled(series=HALF, series_changes=changes[::order])
+    assert taker(found, fees, "2026-07-10") == Decimal("0.5")
+
+
 def test_an_override_of_the_event_goes_before_its_series() -> None:
     override = {"fee_type_override": "quadratic", "fee_multiplier_override": 0.25}
     found, fees = crawled(series=HALF, event=override)

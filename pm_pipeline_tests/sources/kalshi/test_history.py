@@ -227,11 +227,13 @@ def test_an_impossible_trade_is_refused(changes: dict[str, Any], words: str) -> 
         trades({k: v for k, v in trade(**changes).items() if v is not None})
 
 
-@pytest.mark.parametrize("feed", ["get_candles", "get_prices"])
-def test_a_market_that_was_traded_has_candles(feed: str) -> None:
+@pytest.mark.parametrize(
+    ("feed", "what"), [("get_candles", "candle"), ("get_prices", "candle"), ("get_trades", "trade")]
+)
+def test_a_market_that_was_traded_has_candles_and_trades(feed: str, what: str) -> None:
     traded, never = (replace(MARKET, volume=volume) for volume in (12_500_000, 0))
-    nothing: Any = {LIVE: {"candlesticks": []}}
-    with pytest.raises(QuietSourceError, match=r"no candle of .*, of which 12\.5\S* contracts were traded"):
+    nothing: Any = {LIVE: {"candlesticks": []}, "/markets/trades": {"trades": [], "cursor": ""}}
+    with pytest.raises(QuietSourceError, match=rf"no {what} of .*, of which 12\.5\S* contracts were traded"):
         read(lambda a: getattr(a, feed)(traded), nothing)
     assert read(lambda a: getattr(a, feed)(never), nothing) == []
 

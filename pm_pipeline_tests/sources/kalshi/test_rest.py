@@ -187,6 +187,15 @@ def test_an_event_is_looked_for_in_both_tiers_and_must_exist() -> None:
         crawl({"/markets": listing()}, slugs=("NOPE",))
 
 
+def test_an_event_whose_strikes_settled_apart_is_read_from_both_tiers() -> None:
+    """An event of several days: its first strikes are archived while the last ones trade."""
+    both = {
+        "/markets": listing(market(), market(ticker="MOVING", **SETTLED)),
+        "/historical/markets": listing(market(ticker="OLD", **SETTLED), market(ticker="MOVING", **SETTLED)),
+    }
+    assert [m.key.native_id for m in crawl(both, slugs=(EVENT,))] == [TICKER, "MOVING", "OLD"]
+
+
 # how markets ended
 
 
@@ -228,6 +237,14 @@ def test_what_is_not_settled_pays_nothing_yet(status: str, expected: str, disput
     found = resolution(status=status)
     assert (str(found.status), found.payouts, found.known_at) == (expected, None, NOW)
     assert found.was_disputed is disputed
+
+
+def test_a_market_that_was_paid_before_its_close_trades_until_then() -> None:
+    """Settled early, its close may still lie ahead; nobody trades what has been paid."""
+    paid = {**SETTLED, "settlement_ts": "2026-07-10T18:00:00Z"}
+    at = parse_time(paid["settlement_ts"])
+    assert one(**paid).traded_until == resolution(**paid).closed_at == resolution(**paid).resolved_at == at
+    assert one(**SETTLED).traded_until == resolution(**SETTLED).closed_at == CLOSED
 
 
 def test_a_finalized_market_without_a_result_was_voided() -> None:

@@ -120,6 +120,7 @@ def held(lake: Lake, route: Route, market: Market) -> str | None:
     return info.fingerprint if info else None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("route", ROUTES, ids=str)
 def test_a_partition_is_right_or_keeps_its_former_rows_with_the_reason(route: Route, tmp_path: Path) -> None:
     market = market_of(route.venue, "thin" if route.table == "market_data.book_events" else "busy")

@@ -110,6 +110,7 @@ def held(lake: Lake, name: str, key: str) -> str | None:
     return info.fingerprint if info else None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PATHS)
 def test_a_wallets_partition_is_right_or_keeps_its_former_rows_with_the_reason(
     name: str, tmp_path: Path

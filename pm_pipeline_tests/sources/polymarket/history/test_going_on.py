@@ -208,6 +208,7 @@ PLAUSIBLE: Final = (
 """Those after which the answer still looks like one."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", CASES)
 @pytest.mark.parametrize("stored", ["nothing", "weeks ago"])
 def test_a_fault_at_any_page_of_a_long_history_is_healed_or_told(

@@ -61,8 +61,22 @@ def page(window: Browser, deployment: Deployment, request: pytest.FixtureRequest
     window.picture(deployment.folder / f"{request.node.name}.png")
 
 
+def test_one_market_is_materialised_by_two_clicks(
+    page: Browser, deployment: Deployment, markets: list[str]
+) -> None:
+    key = markets[0]
+    page.open(f"/assets/prices?view=partitions&partition={key}")
+    page.read("Latest materialization")
+    page.click("Materialize")
+    page.click("Launch 1 run")
+    [run] = wait_for("the run", lambda: deployment.ask(RUNS_OF, key=key)["runsOrError"]["results"])
+    deployment.wait_for_success(run["runId"])
+    page.open(f"/assets/prices?view=partitions&partition={key}")
+    page.read(run["runId"][:8], "SANDBOX SMALL_WORLD")
+
+
 def test_one_click_asks_for_a_backfill_of_all_partitions(page: Browser, deployment: Deployment) -> None:
-    # it comes first because the daemon looks for backfills only every 30 seconds; the last test sees the end
+    # it comes early because the daemon looks for backfills only every 30 seconds; a later test sees the end
     page.open("/assets/prices")
     page.click("Materialize")
     page.click("All")
@@ -97,43 +111,6 @@ def test_the_lineage_leads_from_the_catalog_to_the_portfolio_and_resolutions_to_
 def test_the_page_of_an_asset_shows_its_partitions(page: Browser, markets: list[str]) -> None:
     page.open("/assets/prices?view=partitions")
     page.read(f"Materialized ({len(markets)})", "Missing (0)", "Failed (0)", *markets)
-
-
-def test_one_market_is_materialised_by_two_clicks(
-    page: Browser, deployment: Deployment, markets: list[str]
-) -> None:
-    key = markets[0]
-    page.open(f"/assets/prices?view=partitions&partition={key}")
-    page.read("Latest materialization")
-    page.click("Materialize")
-    page.click("Launch 1 run")
-    [run] = wait_for("the run", lambda: deployment.ask(RUNS_OF, key=key)["runsOrError"]["results"])
-    deployment.wait_for_success(run["runId"])
-    page.open(f"/assets/prices?view=partitions&partition={key}")
-    page.read(run["runId"][:8], "SANDBOX SMALL_WORLD")
-
-
-RULES = ("outcomes_sum_to_one", "prices_are_probabilities", "time_moves_forward")
-
-
-@pytest.mark.parametrize(
-    ("asset", "passed", "others", "shown"),
-    [
-        # fine history of one market has expired; whether the rest is saved is asked by a backfill of all
-        ("prices", RULES, ("coverage", "fine_history_is_saved"), "violations 1"),
-        ("favourite/signals", ("no_lookahead",), (), "Passed"),
-        ("warehouse", ("runs_are_published",), (), "Passed"),
-    ],
-)
-def test_checks_are_shown_with_their_results(
-    page: Browser, asset: str, passed: Sequence[str], others: Sequence[str], shown: str
-) -> None:
-    page.open(f"/assets/{asset}?view=checks")
-    page.read(f"Checks ({len(passed) + len(others)})", "Evaluation result", shown, *others)
-    page.wait(
-        "that each succeeded",
-        lambda: all(f"{name}\nSucceeded" in page.text() for name in passed) or None,
-    )
 
 
 def test_the_portfolio_shows_its_equity_curve_inline(page: Browser) -> None:
@@ -179,6 +156,29 @@ def test_the_backfill_of_all_partitions_ends_as_one_run(
     }
     page.open("/runs?view=backfills")
     page.read("Backfill", f"{len(markets)} partitions", "prices", "Success")
+
+
+RULES = ("outcomes_sum_to_one", "prices_are_probabilities", "time_moves_forward")
+
+
+@pytest.mark.parametrize(
+    ("asset", "passed", "others", "shown"),
+    [
+        # as the backfill of all left them: fine history of one market has expired
+        ("prices", RULES, ("coverage", "fine_history_is_saved"), "violations 1"),
+        ("favourite/signals", ("no_lookahead",), (), "Passed"),
+        ("warehouse", ("runs_are_published",), (), "Passed"),
+    ],
+)
+def test_checks_are_shown_with_their_results(
+    page: Browser, asset: str, passed: Sequence[str], others: Sequence[str], shown: str
+) -> None:
+    page.open(f"/assets/{asset}?view=checks")
+    page.read(f"Checks ({len(passed) + len(others)})", "Evaluation result", shown, *others)
+    page.wait(
+        "that each succeeded",
+        lambda: all(f"{name}\nSucceeded" in page.text() for name in passed) or None,
+    )
 
 
 def backfills(deployment: Deployment) -> list[dict[str, object]]:

@@ -25,6 +25,7 @@ from pm_pipeline.sources.sandbox.fault_names import DRIFT
 from pm_pipeline.sources.sandbox.plans import POLITICS_FEES, EventPlan, figure_event, question_event
 from pm_pipeline.warehouse.coverage import CoverageStatus, read_coverage
 from pm_pipeline.warehouse.lake import Lake
+from pm_pipeline_tests.at_once import few_at_once
 from pm_pipeline_tests.end_to_end.unnoticed import UNNOTICED
 from pm_pipeline_tests.warehouse.builders import lake_at
 
@@ -166,7 +167,7 @@ def test_a_partition_is_right_or_keeps_its_former_rows_with_the_reason(route: Ro
             for times in (ONCE, ALWAYS)
             if times == ONCE or fault is not Fault.RATE_LIMITED_WITH_WAIT
         ]
-        return [problem for found in await asyncio.gather(*cases) for problem in found]
+        return [problem for found in await few_at_once(cases) for problem in found]
 
     assert asyncio.run(all_cases()) == []
 
@@ -186,7 +187,7 @@ def test_a_source_that_stays_down_is_an_error_on_every_path(fault: Fault, tmp_pa
     ]
 
     async def all_cases() -> list[Outcome]:
-        return await asyncio.gather(*map(case, range(len(routes)), routes, markets))
+        return await few_at_once(map(case, range(len(routes)), routes, markets))
 
     for outcome in asyncio.run(all_cases()):
         assert isinstance(outcome.error, SourceError)
@@ -206,7 +207,7 @@ def test_a_catalog_is_whole_or_an_error(venue: Venue, path: str) -> None:
     async def all_cases() -> dict[tuple[Fault, int], list[Market] | SourceError]:
         cases = [(fault, times) for fault in Fault for times in (ONCE, ALWAYS)]
         cases.remove((Fault.RATE_LIMITED_WITH_WAIT, ALWAYS))
-        return dict(zip(cases, await asyncio.gather(*(case(*each) for each in cases)), strict=True))
+        return dict(zip(cases, await few_at_once(case(*each) for each in cases), strict=True))
 
     for (fault, times), found in asyncio.run(all_cases()).items():
         if isinstance(found, SourceError):

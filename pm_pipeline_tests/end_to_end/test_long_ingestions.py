@@ -66,6 +66,7 @@ from pm_pipeline.warehouse.coverage import CoverageStatus, read_coverage
 from pm_pipeline.warehouse.lake import Lake
 from pm_pipeline.warehouse.leaders import LEADERBOARD, Period, RankedBy
 from pm_pipeline.warehouse.readings import ACTIVITY, HOLDERS, POSITIONS
+from pm_pipeline_tests.at_once import few_at_once
 from pm_pipeline_tests.end_to_end.unnoticed import UNNOTICED
 from pm_pipeline_tests.sources.polymarket.chain_material import chain_world
 from pm_pipeline_tests.sources.polymarket.chain_material import markets as chain_markets
@@ -381,7 +382,7 @@ def test_a_fault_at_any_page_of_a_listing_is_healed_or_told(
 
     async def all_cases() -> list[str]:
         chosen = ANSWERED if stored == "nothing" else PLAUSIBLE
-        found = await asyncio.gather(*(case(fault, place) for fault in chosen for place in places))
+        found = await few_at_once(case(fault, place) for fault in chosen for place in places)
         return [problem for problems in found for problem in problems]
 
     assert asyncio.run(all_cases()) == []

@@ -37,6 +37,7 @@ from pm_pipeline.warehouse.holdings import differences
 from pm_pipeline.warehouse.lake import Lake
 from pm_pipeline.warehouse.leaders import LEADERBOARD
 from pm_pipeline.warehouse.readings import ACTIVITY, HOLDERS, POSITIONS, readings_of
+from pm_pipeline_tests.at_once import few_at_once
 from pm_pipeline_tests.end_to_end.unnoticed import UNNOTICED
 from pm_pipeline_tests.sources.polymarket.material import MARKET, NOW
 from pm_pipeline_tests.sources.polymarket.wallets.wallet_material import (
@@ -144,7 +145,7 @@ def test_a_wallets_partition_is_right_or_keeps_its_former_rows_with_the_reason(
             for nth, times in ((1, 1), (2, 1), (1, 1_000_000))
             if not (fault is PATIENT and times > 1) and (fault, nth) != (Fault.REPEATED_CURSOR, 1)
         ]
-        return [problem for found in await asyncio.gather(*cases) for problem in found]
+        return [problem for found in await few_at_once(cases) for problem in found]
 
     assert asyncio.run(all_cases()) == []
 

@@ -1,6 +1,6 @@
 """The catalog: every market that was ever listed, as the newest reading shows it, found by any of its ids."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Final
 from urllib.parse import urlsplit
@@ -25,6 +25,7 @@ _INSTRUMENTS: Final = "catalog.instruments"
 _EVENTS: Final = "catalog.events"
 _GROUPS: Final = "catalog.market_groups"
 _SCHEDULE: Final = ("scheduled_close", "schedule_evidence")
+_READING: Final = ("market_key", "known_at", *_SCHEDULE)
 
 _SITES: Final = {"polymarket.com": Venue.POLYMARKET, "kalshi.com": Venue.KALSHI}
 
@@ -91,6 +92,13 @@ class Catalog:
         events = {event.key: event for event in events_from_table(self._newest(_EVENTS))}
         return dict(sorted(events.items()))
 
+    def outcomes(self) -> pa.Table:
+        """The outcomes of all markets as they were last read: rows of ``catalog.instruments``."""
+        read = [
+            _outcomes_of(self._lake.read(_INSTRUMENTS, day), chosen) for day, chosen in self._newest_by_day()
+        ]
+        return pa.concat_tables([table(_INSTRUMENTS).arrow.empty_table(), *read])
+
     def groups(self) -> dict[str, MarketGroup]:
         """The sets of markets that settle together as they were last read, by their key, sorted.
 
@@ -119,32 +127,40 @@ class Catalog:
 
     @cached_property
     def _markets(self) -> dict[str, Market]:
-        days = self._lake.partitions(_MARKETS)
-        readings = [self._readings(day, number) for number, day in enumerate(days)]
-        if not readings:
-            return {}
-        known = pa.concat_tables(readings).sort_by(
-            [("market_key", "ascending"), ("known_at", "ascending"), ("day", "ascending")]
-        )
-        newest = _last_of_each(known)
-        announced = known.filter(pc.is_valid(known.column("scheduled_close")))
-        schedule = {row["market_key"]: row for row in _first_of_each(announced).to_pylist()}
         listed = self._newest(_EVENTS, ("venue", "event_id", "slug", "known_at")).to_pylist()
         slugs = {f"{row['venue']}:{row['event_id']}": row["slug"] for row in listed if row["slug"]}
+        announced = self._known.filter(pc.is_valid(self._known.column("scheduled_close")))
+        schedule = {row["market_key"]: row for row in _first_of_each(announced).to_pylist()}
         found: list[Market] = []
-        for number in newest.column("day").unique().to_pylist():
-            chosen = newest.filter(pc.equal(newest.column("day"), number))
-            rows = _readings_of(self._lake.read(_MARKETS, days[number]), chosen)
-            outcomes = _outcomes_of(self._lake.read(_INSTRUMENTS, days[number]), chosen)
+        for day, chosen in self._newest_by_day():
+            rows = _readings_of(self._lake.read(_MARKETS, day), chosen)
+            outcomes = _outcomes_of(self._lake.read(_INSTRUMENTS, day), chosen)
             oldest = [schedule.get(key) for key in rows.column("market_key").to_pylist()]
             found += markets_from_tables(_with_schedule(rows, oldest), outcomes, slugs)
         return {str(market.key): market for market in sorted(found, key=lambda market: str(market.key))}
 
+    @cached_property
+    def _known(self) -> pa.Table:
+        """Each reading of each market: when it was, the schedule that it told, and the number of its day."""
+        none = _numbered(table(_MARKETS).arrow.empty_table().select(_READING), 0)
+        days = enumerate(self._lake.partitions(_MARKETS))
+        return pa.concat_tables([none, *(self._readings(day, number) for number, day in days)]).sort_by(
+            [("market_key", "ascending"), ("known_at", "ascending"), ("day", "ascending")]
+        )
+
+    def _newest_by_day(self) -> Iterator[tuple[tuple[str, ...], pa.Table]]:
+        """The days that hold the newest reading of any market, with those readings."""
+        days = self._lake.partitions(_MARKETS)
+        newest = _last_of_each(self._known)
+        for number in newest.column("day").unique().to_pylist():
+            yield days[number], newest.filter(pc.equal(newest.column("day"), number))
+
     def _readings(self, day: tuple[str, ...], number: int) -> pa.Table:
         """Who was read on a day and when, as far as it was known, with the number of the day."""
-        rows = self._lake.read(_MARKETS, day, ("market_key", "known_at", *_SCHEDULE))
-        rows = rows.filter(pc.less_equal(rows.column("known_at"), time_array([self._as_of])[0]))
-        return rows.append_column("day", pa.repeat(number, len(rows)))
+        rows = self._lake.read(_MARKETS, day, _READING)
+        return _numbered(
+            rows.filter(pc.less_equal(rows.column("known_at"), time_array([self._as_of])[0])), number
+        )
 
     @cached_property
     def _indices(self) -> list[dict[str, list[MarketKey]]]:
@@ -168,6 +184,10 @@ def _group(key: str, markets: list[Market]) -> MarketGroup:
     kind = GroupKind.NEG_RISK if markets[0].key.venue is Venue.POLYMARKET else GroupKind.STRIKES
     exclusive = all(market.exclusive_group for market in markets)
     return MarketGroup(key, tuple(market.key for market in markets), exclusive, kind=kind)
+
+
+def _numbered(rows: pa.Table, day: int) -> pa.Table:
+    return rows.append_column("day", pa.repeat(day, len(rows)))
 
 
 def _last_of_each(rows: pa.Table) -> pa.Table:

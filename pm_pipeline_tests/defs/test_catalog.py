@@ -8,9 +8,11 @@ from decimal import Decimal
 
 import dagster as dg
 import pyarrow as pa
+import pyarrow.compute
 import pytest
 
 from pm_pipeline import definitions
+from pm_pipeline.defs.catalog import assets
 from pm_pipeline.defs.catalog.assets import read_catalog, write_catalog
 from pm_pipeline.defs.catalog.sensors import universe_sensor
 from pm_pipeline.defs.market_data.assets import find_markets
@@ -18,10 +20,12 @@ from pm_pipeline.defs.partitions import MARKET_GROUPS, MARKETS
 from pm_pipeline.defs.resources import Workspace
 from pm_pipeline.errors import UsageError
 from pm_pipeline.markets.clock import parse_time
+from pm_pipeline.markets.keys import Venue
 from pm_pipeline.markets.market import GroupKind
 from pm_pipeline.markets.rules import RuleBook
 from pm_pipeline.sources.adapter import Listing
 from pm_pipeline.sources.errors import BadRequest, SourceError
+from pm_pipeline.sources.identity import moved
 from pm_pipeline.universe import Universe
 from pm_pipeline_tests.markets.builders import a_market
 from pm_pipeline_tests.workdir import Workdir
@@ -32,6 +36,11 @@ TODAY = "2026-06-30"
 
 def universe(**wanted: object) -> Universe:
     return Universe.parse({"markets": [{"venue": "polymarket", **wanted}]}, "test")
+
+
+def evaluation(result: dg.ExecuteInProcessResult, name: str) -> dg.AssetCheckEvaluation:
+    (check,) = [check for check in result.get_asset_check_evaluations() if check.check_name == name]
+    return check
 
 
 def test_the_catalog_of_today_is_read_once_and_added_to(empty: Workdir) -> None:
@@ -288,8 +297,67 @@ def test_a_listing_with_fewer_events_than_the_venue_counts_is_kept_and_warned_of
         with faulty(planned):
             result = empty.materialise("ingest_catalog", TODAY)
         assert result.success
-        (check,) = result.get_asset_check_evaluations()
-        assert (check.check_name, check.severity) == ("listing_is_whole", dg.AssetCheckSeverity.WARN)
+        check = evaluation(result, "listing_is_whole")
+        assert check.severity == dg.AssetCheckSeverity.WARN
         assert check.passed is not missing
         assert check.metadata["counted"].value == 1
         assert ("counted but not listed" in str(check.metadata["missing"].value)) is missing
+
+
+def swapped(instruments: pa.Table, columns: tuple[str, ...]) -> pa.Table:
+    """The outcomes of every market, each with these names of the other one."""
+    rows = instruments.sort_by([("market_key", "ascending"), ("outcome_index", "ascending")]).to_pylist()
+    pairs = zip(rows[::2], rows[1::2], strict=True)
+    turned = [
+        one | {name: other[name] for name in columns} for pair in pairs for one, other in (pair, pair[::-1])
+    ]
+    return pa.Table.from_pylist(turned, instruments.schema)
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [
+        (("token_id", "position_id", "label"), "token_id"),
+        (("token_id",), "token_id"),
+        (("position_id",), "position_id"),
+        (("label",), "label"),
+    ],
+)
+def test_a_market_whose_outcomes_changed_places_stays_as_it_was_and_is_an_error(
+    seen: Workdir, columns: tuple[str, ...], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prices and fills are stored by the number of an outcome: every position would turn around."""
+    before = Workspace().catalog.markets()
+    taken_as = assets.read_catalog
+
+    async def turned(workspace: Workspace, wanted: Universe) -> assets.Reading:
+        reading = await taken_as(workspace, wanted)
+        instruments = reading.tables["catalog.instruments"]
+        here = pa.compute.starts_with(instruments["market_key"], "polymarket")
+        polymarket = instruments.filter(here)
+        others = instruments.filter(pa.compute.invert(here))
+        rows = pa.concat_tables([swapped(polymarket, columns), others])
+        return replace(reading, tables={**reading.tables, "catalog.instruments": rows})
+
+    with monkeypatch.context() as patched:
+        patched.setattr(assets, "read_catalog", turned)
+        result = seen.materialise("ingest_catalog", TODAY)
+    check = evaluation(result, "outcomes_keep_their_place")
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.ERROR)
+    polymarket = [market for market in before.values() if market.key.venue is Venue.POLYMARKET]
+    assert check.metadata["violations"].value == len(polymarket) * 2
+    assert f"outcome 0 had the {told} " in str(check.metadata["first"].value)
+    assert Workspace().catalog.markets() == before
+    again = seen.materialise("ingest_catalog", TODAY)
+    assert all(check.passed for check in again.get_asset_check_evaluations())
+
+
+def test_a_label_may_be_worded_anew_and_an_id_that_was_unknown_be_learned(seen: Workdir) -> None:
+    former = Workspace().catalog.outcomes()
+    rows = former.to_pylist()
+    unknown = pa.Table.from_pylist([row | {"position_id": None} for row in rows], former.schema)
+    worded = [row | {"label": f"{row['label']} (new)"} for row in rows]
+    assert moved(former, unknown) == []
+    assert moved(unknown, former) == []
+    assert moved(pa.Table.from_pylist(worded, former.schema), former) == []
+    assert moved(former, former.slice(0, 0)) == []

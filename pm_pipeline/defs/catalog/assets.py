@@ -11,6 +11,7 @@ import pyarrow as pa
 from pm_pipeline.defs.config import Markets
 from pm_pipeline.defs.interrupts import complete
 from pm_pipeline.defs.io_manager import TABLE
+from pm_pipeline.defs.market_data.checked import SHOWN
 from pm_pipeline.defs.partitions import DAYS, READ_DAILY
 from pm_pipeline.defs.resources import LISTED_FEES, Workspace
 from pm_pipeline.errors import PipelineError, UsageError, did_you_mean
@@ -19,6 +20,7 @@ from pm_pipeline.markets.keys import Venue
 from pm_pipeline.markets.listed_fees import ListedFee
 from pm_pipeline.sources.adapter import Listing, PlatformAdapter, Selection, Tally
 from pm_pipeline.sources.errors import BadRequest, UnsupportedError
+from pm_pipeline.sources.identity import Moved, moved, without
 from pm_pipeline.sources.listings import KEYS, CatalogRows
 from pm_pipeline.universe import MarketFilter, Universe
 from pm_pipeline.warehouse.lake import Lake
@@ -43,6 +45,12 @@ WHOLE: Final = dg.AssetCheckSpec(
     description="A listing gave at least as many events as its venue counts, where it counts them.",
 )
 
+LASTING: Final = dg.AssetCheckSpec(
+    "outcomes_keep_their_place",
+    asset="catalog",
+    description="No outcome is listed with another token than before, or under the name of another outcome.",
+)
+
 
 @dg.asset(
     group_name="catalog",
@@ -50,7 +58,7 @@ WHOLE: Final = dg.AssetCheckSpec(
     partitions_def=DAYS,
     freshness_policy=READ_DAILY,
     backfill_policy=dg.BackfillPolicy.single_run(),
-    check_specs=[WHOLE],
+    check_specs=[WHOLE, LASTING],
     pool="catalog",
 )
 def catalog(context: dg.AssetExecutionContext, workspace: Workspace, config: Markets) -> dg.MaterializeResult:
@@ -62,7 +70,10 @@ def catalog(context: dg.AssetExecutionContext, workspace: Workspace, config: Mar
     reading = complete(read_catalog(workspace, config.chosen(workspace.settings)))
     for tally in short(reading.tallies):
         context.log.warning(in_words(tally))
-    return write_catalog(workspace, context.partition_keys, reading)
+    contradictions = moved(reading.tables["catalog.instruments"], workspace.catalog.outcomes())
+    for outcome in contradictions:
+        context.log.error(f"{outcome.market_key} is left as it was read before: {outcome}")
+    return write_catalog(workspace, context.partition_keys, reading, contradictions)
 
 
 @dg.asset(
@@ -80,8 +91,13 @@ def rules(workspace: Workspace) -> pa.Table:
     return pa.Table.from_pylist(workspace.rules.to_rows(), schema=table("catalog.rules").arrow)
 
 
-def write_catalog(workspace: Workspace, days: Iterable[str], reading: Reading) -> dg.MaterializeResult:
-    """Write today's catalog and the fees listed with it; refuse other days, and an empty answer."""
+def write_catalog(
+    workspace: Workspace, days: Iterable[str], reading: Reading, contradictions: Sequence[Moved] = ()
+) -> dg.MaterializeResult:
+    """Write today's catalog and the fees listed with it; refuse other days, and an empty answer.
+
+    Markets with ``contradictions`` to what was read before are left out, and the former reading stays.
+    """
     today = day_of(reading.now)
     if others := [day for day in days if day != today]:
         raise UsageError(
@@ -94,12 +110,13 @@ def write_catalog(workspace: Workspace, days: Iterable[str], reading: Reading) -
             "the universe matches no market of the source; loosen its filters, or look at what there is: "
             "`bt markets` lists what was read"
         )
+    tables = without(reading.tables, {outcome.market_key for outcome in contradictions})
     lake = workspace.lake
     if reading.fees:
         listed = listed_fees_to_table(reading.fees, ingested_at=reading.now)
         lake.write(LISTED_FEES, today, _with_others(lake, LISTED_FEES, today, listed, ("scope",)))
     for name in reversed(KEYS):  # the markets last: what names them is there before them
-        lake.write(name, today, _with_others(lake, name, today, reading.tables[name], KEYS[name]))
+        lake.write(name, today, _with_others(lake, name, today, tables[name], KEYS[name]))
     venues = markets.column("venue").to_pylist()
     return dg.MaterializeResult(
         metadata={
@@ -110,7 +127,7 @@ def write_catalog(workspace: Workspace, days: Iterable[str], reading: Reading) -
             "venues": {venue: venues.count(venue) for venue in Venue},
             "chosen_with_later_knowledge": list(reading.hindsight),
         },
-        check_results=[wholeness(reading.tallies)],
+        check_results=[wholeness(reading.tallies), lastingness(contradictions)],
     )
 
 
@@ -136,6 +153,20 @@ def wholeness(tallies: Sequence[Tally]) -> dg.AssetCheckResult:
         metadata={
             "counted": len(tallies),
             "missing": dg.MetadataValue.md("\n".join(f"- {in_words(t)}" for t in short(tallies)) or "none"),
+        },
+    )
+
+
+def lastingness(contradictions: Sequence[Moved]) -> dg.AssetCheckResult:
+    """An error where a listing would turn a market around."""
+    shown = [f"- `{outcome.market_key}`: {outcome}" for outcome in contradictions[:SHOWN]]
+    return dg.AssetCheckResult(
+        check_name=LASTING.name,
+        passed=not contradictions,
+        severity=dg.AssetCheckSeverity.ERROR,
+        metadata={
+            "violations": len(contradictions),
+            "first": dg.MetadataValue.md("\n".join(shown) or "none"),
         },
     )
 

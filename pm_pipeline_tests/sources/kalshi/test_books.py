@@ -393,7 +393,7 @@ def test_a_live_book_that_rests_is_told_as_far_as_it_goes() -> None:
         await send(socket, subscribed(), snapshot(1, ts=0))
         await socket.receive_text()
 
-    rows, _ = stream(talk, silence_s=0.05, feed=BookFeed.LIVE)
+    rows, _ = stream(talk, silence_s=0.5, feed=BookFeed.LIVE)
     assert short(rows) == RESET
 
 
@@ -407,7 +407,7 @@ def test_a_live_book_that_never_rests_is_told_after_a_while_all_the_same() -> No
             await send(socket, delta(number, "1.00", ts=number))
             await asyncio.sleep(0.001)
 
-    rows, _ = stream(talk, silence_s=60.0, watch_s=0.2, feed=BookFeed.LIVE)
+    rows, _ = stream(talk, silence_s=60.0, watch_s=2.0, feed=BookFeed.LIVE)
     assert rows[0]["kind"] == "reset"
 
 
@@ -480,8 +480,8 @@ def test_silence_before_the_end_or_before_any_book_is_no_end(
         await send(socket, *frames)
         await socket.receive_text()
 
-    with pytest.raises(SourceUnavailable, match=f"{words}: nothing came for 0.05 s"):
-        stream(talk, silence_s=0.05, feed=feed)
+    with pytest.raises(SourceUnavailable, match=f"{words}: nothing came for 0.5 s"):
+        stream(talk, silence_s=0.5, feed=feed)
 
 
 def test_a_gap_asks_for_a_snapshot_on_the_same_connection() -> None:

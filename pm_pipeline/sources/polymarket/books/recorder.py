@@ -40,6 +40,8 @@ MOST_TOKENS: Final = 500
 LOCK: Final = "recorder"
 _LARGEST_FRAME: Final = 16 << 20
 _LONGEST_TRY_S: Final = 20.0
+_LOOK_S: Final = 0.05
+"""What came while this process was busy is read before a venue is called silent."""
 
 Look: TypeAlias = Callable[[], Sequence[str] | None]
 """The tokens to watch from now on, ``None`` where nothing changed. It runs in a thread, and may fail."""
@@ -290,14 +292,18 @@ class Recorder:
             if now >= ping_at:
                 await socket.send_text("PING")
                 ping_at = now + self._terms.ping_s
-            if now - heard >= self._terms.silence_s:
-                return f"silent for {self._terms.silence_s:g} s"
-            if now - told >= self._terms.quiet_s:
-                return f"frozen: only pings were answered for {self._terms.quiet_s:g} s"
             until = min(ping_at, heard + self._terms.silence_s, told + self._terms.quiet_s)
+            waiting = max(until - now, _LOOK_S)
             try:
-                text = await socket.receive_text(timeout=max(until - now, 0.001))
+                text = await socket.receive_text(timeout=waiting)
             except TimeoutError:
+                ended = time.monotonic()
+                stood_still = ended - now - waiting  # this process, which is not the venue's silence
+                heard, told = heard + stood_still, told + stood_still
+                if ended - heard >= self._terms.silence_s:
+                    return f"silent for {self._terms.silence_s:g} s"
+                if ended - told >= self._terms.quiet_s:
+                    return f"frozen: only pings were answered for {self._terms.quiet_s:g} s"
                 continue
             except WebSocketDisconnect as end:
                 return f"closed by the venue ({end.code})"

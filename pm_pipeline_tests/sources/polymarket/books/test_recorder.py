@@ -55,7 +55,7 @@ from pm_pipeline_tests.sources.polymarket.material import MARKET
 PATH = "/ws/market"
 QUICK = Terms(
     ping_s=0.05,
-    silence_s=0.3,
+    silence_s=2,
     quiet_s=60,
     backoff_s=0.02,
     backoff_max_s=0.1,
@@ -108,7 +108,7 @@ def record(
             recorder = Recorder(http, url, tokens_of(markets_of(world)), root, terms)
             stop = asyncio.Event()
             running = asyncio.create_task(recorder.run(stop))
-            for _ in range(3000):
+            for _ in range(12_000):
                 if running.done() or until(recorder.status()):
                     break
                 await asyncio.sleep(0.01)
@@ -231,10 +231,12 @@ def test_a_fault_of_the_channel_is_a_gap_and_never_a_wrong_book(
         """Nothing new for a while, on an open connection that was lost as often as planned."""
         if now.received != last[1]:
             last[:] = time.monotonic(), now.received
-        done = now.received >= total - 1 if not losses else time.monotonic() - last[0] > 0.2
+        done = now.received >= total - 1 if not losses else time.monotonic() - last[0] > 1
         return now.lost == losses and now.open == 1 and now.acknowledged == now.received > 60 and done
 
-    status = record(world, root, until=settled, faults=faults)
+    # the sandbox plays on into the silence: in two seconds all would be played
+    terms = replace(QUICK, silence_s=0.3) if fault is Fault.STALL else QUICK
+    status = record(world, root, until=settled, faults=faults, terms=terms)
     assert status.lost == losses
     lake, reported = read(world, root, tmp_path)
     seen = 0
@@ -247,6 +249,19 @@ def test_a_fault_of_the_channel_is_a_gap_and_never_a_wrong_book(
         assert (fault is Fault.CUT_BODY) == ("could not be read" in taken.coverage.reason)
     assert seen == gaps
     assert_ends_as_the_world(world, lake)
+
+
+def test_a_process_that_stands_still_takes_that_for_nobodys_silence(world: World, tmp_path: Path) -> None:
+    """A laptop that slept, or a disk that took its time, would cost a gap in every book."""
+    stalls, total = iter([0.4] * 3), whole_life(world)
+
+    def until(now: Status) -> bool:
+        if now.received > 60:
+            time.sleep(next(stalls, 0.0))
+        return now.received >= total
+
+    status = record(world, tmp_path, until=until, terms=replace(QUICK, silence_s=0.2, quiet_s=0.3))
+    assert (status.lost, status.problem) == (0, "")
 
 
 def test_a_channel_that_only_answers_pings_is_frozen(world: World, tmp_path: Path) -> None:
@@ -262,9 +277,11 @@ def test_a_market_without_a_book_is_awaited_and_a_foreign_one_is_named(world: Wo
         async with open_market_channel("sandbox", sandbox_app=build_app(world)) as (http, url):
             recorder = Recorder(http, url, [*tokens_of(markets_of(world)), "404"], tmp_path / "f", QUICK)
             stop = asyncio.Event()
-            asyncio.get_running_loop().call_later(0.3, stop.set)
-            await recorder.run(stop)
-            return recorder.status()
+            running = asyncio.create_task(recorder.run(stop))
+            while recorder.status().awaited != 1:
+                await asyncio.sleep(0.01)
+            stop.set()
+            return await running
 
     assert asyncio.run(run()).awaited == 1
     _, reported = read(world, tmp_path / "f", tmp_path)

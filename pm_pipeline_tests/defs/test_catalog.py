@@ -26,6 +26,7 @@ from pm_pipeline.markets.rules import RuleBook
 from pm_pipeline.sources.adapter import Listing
 from pm_pipeline.sources.errors import BadRequest, SourceError
 from pm_pipeline.sources.identity import moved
+from pm_pipeline.sources.listings import CatalogRows
 from pm_pipeline.universe import Universe
 from pm_pipeline_tests.markets.builders import a_market
 from pm_pipeline_tests.workdir import Workdir
@@ -328,25 +329,26 @@ def test_a_market_whose_outcomes_changed_places_stays_as_it_was_and_is_an_error(
 ) -> None:
     """Prices and fills are stored by the number of an outcome: every position would turn around."""
     before = Workspace().catalog.markets()
-    taken_as = assets.read_catalog
 
-    async def turned(workspace: Workspace, wanted: Universe) -> assets.Reading:
-        reading = await taken_as(workspace, wanted)
-        instruments = reading.tables["catalog.instruments"]
-        here = pa.compute.starts_with(instruments["market_key"], "polymarket")
-        polymarket = instruments.filter(here)
-        others = instruments.filter(pa.compute.invert(here))
-        rows = pa.concat_tables([swapped(polymarket, columns), others])
-        return replace(reading, tables={**reading.tables, "catalog.instruments": rows})
+    class Turned(CatalogRows):
+        def tables(self) -> dict[str, pa.Table]:
+            found = super().tables()
+            instruments = found["catalog.instruments"]
+            here = pa.compute.starts_with(instruments["market_key"], "polymarket")
+            turned = swapped(instruments.filter(here), columns)
+            others = instruments.filter(pa.compute.invert(here))
+            return found | {"catalog.instruments": pa.concat_tables([turned, others])}
 
     with monkeypatch.context() as patched:
-        patched.setattr(assets, "read_catalog", turned)
+        patched.setattr(assets, "CatalogRows", Turned)
         result = seen.materialise("ingest_catalog", TODAY)
     check = evaluation(result, "outcomes_keep_their_place")
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.ERROR)
     polymarket = [market for market in before.values() if market.key.venue is Venue.POLYMARKET]
     assert check.metadata["violations"].value == len(polymarket) * 2
     assert f"outcome 0 had the {told} " in str(check.metadata["first"].value)
+    (written,) = result.asset_materializations_for_node("catalog")
+    assert written.metadata["dagster/row_count"].value == len(before) - len(polymarket)
     assert Workspace().catalog.markets() == before
     again = seen.materialise("ingest_catalog", TODAY)
     assert all(check.passed for check in again.get_asset_check_evaluations())

@@ -30,13 +30,17 @@ from pm_pipeline.warehouse.schema import table
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the venues of a universe listed: rows by table, the fees beside them, and the source's time."""
+    """What the venues of a universe listed: rows by table, the fees beside them, and the source's time.
+
+    Markets with ``contradictions`` to what was read before are not among the rows: the former reading stays.
+    """
 
     now: Nanos
     tables: Mapping[str, pa.Table]
     fees: Sequence[ListedFee] = ()
     hindsight: tuple[str, ...] = ()
     tallies: Sequence[Tally] = ()
+    contradictions: Sequence[Moved] = ()
 
 
 WHOLE: Final = dg.AssetCheckSpec(
@@ -70,10 +74,9 @@ def catalog(context: dg.AssetExecutionContext, workspace: Workspace, config: Mar
     reading = complete(read_catalog(workspace, config.chosen(workspace.settings)))
     for tally in short(reading.tallies):
         context.log.warning(in_words(tally))
-    contradictions = moved(reading.tables["catalog.instruments"], workspace.catalog.outcomes())
-    for outcome in contradictions:
+    for outcome in reading.contradictions:
         context.log.error(f"{outcome.market_key} is left as it was read before: {outcome}")
-    return write_catalog(workspace, context.partition_keys, reading, contradictions)
+    return write_catalog(workspace, context.partition_keys, reading)
 
 
 @dg.asset(
@@ -91,13 +94,8 @@ def rules(workspace: Workspace) -> pa.Table:
     return pa.Table.from_pylist(workspace.rules.to_rows(), schema=table("catalog.rules").arrow)
 
 
-def write_catalog(
-    workspace: Workspace, days: Iterable[str], reading: Reading, contradictions: Sequence[Moved] = ()
-) -> dg.MaterializeResult:
-    """Write today's catalog and the fees listed with it; refuse other days, and an empty answer.
-
-    Markets with ``contradictions`` to what was read before are left out, and the former reading stays.
-    """
+def write_catalog(workspace: Workspace, days: Iterable[str], reading: Reading) -> dg.MaterializeResult:
+    """Write today's catalog and the fees listed with it; refuse other days, and an empty answer."""
     today = day_of(reading.now)
     if others := [day for day in days if day != today]:
         raise UsageError(
@@ -105,18 +103,17 @@ def write_catalog(
             f"materialise that partition instead of {others[0]}"
         )
     markets = reading.tables["catalog.markets"]
-    if not len(markets):
+    if not len(markets) and not reading.contradictions:
         raise UsageError(
             "the universe matches no market of the source; loosen its filters, or look at what there is: "
             "`bt markets` lists what was read"
         )
-    tables = without(reading.tables, {outcome.market_key for outcome in contradictions})
     lake = workspace.lake
     if reading.fees:
         listed = listed_fees_to_table(reading.fees, ingested_at=reading.now)
         lake.write(LISTED_FEES, today, _with_others(lake, LISTED_FEES, today, listed, ("scope",)))
     for name in reversed(KEYS):  # the markets last: what names them is there before them
-        lake.write(name, today, _with_others(lake, name, today, tables[name], KEYS[name]))
+        lake.write(name, today, _with_others(lake, name, today, reading.tables[name], KEYS[name]))
     venues = markets.column("venue").to_pylist()
     return dg.MaterializeResult(
         metadata={
@@ -127,7 +124,7 @@ def write_catalog(
             "venues": {venue: venues.count(venue) for venue in Venue},
             "chosen_with_later_knowledge": list(reading.hindsight),
         },
-        check_results=[wholeness(reading.tallies), lastingness(contradictions)],
+        check_results=[wholeness(reading.tallies), lastingness(reading.contradictions)],
     )
 
 
@@ -206,7 +203,10 @@ async def read_catalog(workspace: Workspace, universe: Universe) -> Reading:
             listed_fees = await adapter.get_listed_fees(rows.markets(wanted.venue))
             fees.update(((fee.scope, fee.valid_from), fee) for fee in listed_fees)
     in_order = [fees[key] for key in sorted(fees)]
-    return Reading(now, rows.tables(), in_order, universe.later_knowledge(), tallies)
+    tables = rows.tables()
+    contradictions = moved(tables["catalog.instruments"], workspace.catalog.outcomes())
+    kept = without(tables, {outcome.market_key for outcome in contradictions})
+    return Reading(now, kept, in_order, universe.later_knowledge(), tallies, contradictions)
 
 
 async def _hidden(

@@ -264,6 +264,8 @@ class _Source:
             endpoints={} if local else {path: AdaptiveLimiter(r) for path, r in host.endpoints.items()},
             transport=self._transport(endpoint),
             auth=auth,
+            # nothing is lost on the way to a local server: a busy machine only takes longer
+            timeout_s=120.0 if local else 20.0,
             attempts=attempts,
             wait_initial_s=0.05 if local else 0.5,
             restart_s=0.05 if local else 10.0,

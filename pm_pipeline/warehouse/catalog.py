@@ -140,20 +140,23 @@ class Catalog:
         return {str(market.key): market for market in sorted(found, key=lambda market: str(market.key))}
 
     @cached_property
+    def _days(self) -> list[tuple[str, ...]]:
+        return self._lake.partitions(_MARKETS)
+
+    @cached_property
     def _known(self) -> pa.Table:
         """Each reading of each market: when it was, the schedule that it told, and the number of its day."""
         none = _numbered(table(_MARKETS).arrow.empty_table().select(_READING), 0)
-        days = enumerate(self._lake.partitions(_MARKETS))
-        return pa.concat_tables([none, *(self._readings(day, number) for number, day in days)]).sort_by(
+        readings = (self._readings(day, number) for number, day in enumerate(self._days))
+        return pa.concat_tables([none, *readings]).sort_by(
             [("market_key", "ascending"), ("known_at", "ascending"), ("day", "ascending")]
         )
 
     def _newest_by_day(self) -> Iterator[tuple[tuple[str, ...], pa.Table]]:
         """The days that hold the newest reading of any market, with those readings."""
-        days = self._lake.partitions(_MARKETS)
         newest = _last_of_each(self._known)
         for number in newest.column("day").unique().to_pylist():
-            yield days[number], newest.filter(pc.equal(newest.column("day"), number))
+            yield self._days[number], newest.filter(pc.equal(newest.column("day"), number))
 
     def _readings(self, day: tuple[str, ...], number: int) -> pa.Table:
         """Who was read on a day and when, as far as it was known, with the number of the day."""

@@ -11,7 +11,7 @@ import pyarrow as pa
 from pm_pipeline.defs.config import Markets
 from pm_pipeline.defs.interrupts import complete
 from pm_pipeline.defs.io_manager import TABLE
-from pm_pipeline.defs.market_data.checked import SHOWN
+from pm_pipeline.defs.market_data.checked import first_of
 from pm_pipeline.defs.partitions import DAYS, READ_DAILY
 from pm_pipeline.defs.resources import LISTED_FEES, Workspace
 from pm_pipeline.errors import PipelineError, UsageError, did_you_mean
@@ -156,14 +156,13 @@ def wholeness(tallies: Sequence[Tally]) -> dg.AssetCheckResult:
 
 def lastingness(contradictions: Sequence[Moved]) -> dg.AssetCheckResult:
     """An error where a listing would turn a market around."""
-    shown = [f"- `{outcome.market_key}`: {outcome}" for outcome in contradictions[:SHOWN]]
     return dg.AssetCheckResult(
         check_name=LASTING.name,
         passed=not contradictions,
         severity=dg.AssetCheckSeverity.ERROR,
         metadata={
             "violations": len(contradictions),
-            "first": dg.MetadataValue.md("\n".join(shown) or "none"),
+            "first": first_of([(outcome.market_key, str(outcome)) for outcome in contradictions]),
         },
     )
 

@@ -57,11 +57,15 @@ def result_of(check: Check, violations: Violations, markets: int) -> dg.AssetChe
         metadata={
             "markets": markets,
             "violations": len(violations),
-            "first": dg.MetadataValue.md(
-                "\n".join(f"- `{key}`: {detail}" for key, detail in violations[:SHOWN]) or "none"
-            ),
+            "first": first_of(violations),
         },
     )
+
+
+def first_of(violations: Violations) -> dg.MarkdownMetadataValue:
+    """The first violations as a list, each a partition and what is wrong with it."""
+    lines = [f"- `{key}`: {detail}" for key, detail in violations[:SHOWN]]
+    return dg.MetadataValue.md("\n".join(lines) or "none")
 
 
 def withdrawn(

@@ -52,7 +52,8 @@ WHOLE: Final = dg.AssetCheckSpec(
 LASTING: Final = dg.AssetCheckSpec(
     "outcomes_keep_their_place",
     asset="catalog",
-    description="No outcome is listed with another token than before, or under the name of another outcome.",
+    description="No outcome is listed with another token than before, or under the name of another outcome. "
+    "A market of which one is stays as it was read before.",
 )
 
 
